@@ -1,0 +1,251 @@
+"""The values that go from step to step: all frozen, none with behaviour that reaches outside.
+
+Oids are lower-case hexadecimal strings, refs are full names (`refs/heads/main`), times are
+seconds since the epoch (UTC) as integers or floats, durations are seconds. Text that came out
+of a repository may hold surrogate escapes where its bytes were not UTF-8.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+HEADS = "refs/heads/"
+LEASES = "refs/aynig/lease/"
+RESCUES = "refs/aynig/rescue/"
+
+# Design section 1.1: a state names a file.
+STATE_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+# A role names a folder and is written by people in the same way.
+ROLE_PATTERN = STATE_PATTERN
+
+ENDED_STATES = frozenset({"done", "failed", "canceled"})
+RESERVED_STATES = frozenset({"working"})
+# Held for a person or a condition; dispatched only where the workflow names a script for them.
+HELD_STATES = frozenset({"blocked", "waiting", "awaiting-approval", "stalled"})
+
+
+def branch_of(ref: str) -> str:
+    """`refs/heads/a/b` as people say it: `a/b`."""
+    return ref.removeprefix(HEADS)
+
+
+class Trailer(NamedTuple):
+    """One trailer of a commit message, as git reads it: the key without its separator."""
+
+    key: str
+    value: str
+
+
+class Field(NamedTuple):
+    """One field of a dialect: `aynig: assigned-to: bob` is `Field("assigned-to", "bob")`."""
+
+    key: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class RefChange:
+    """A branch that points somewhere else than when it was last seen.
+
+    `old` is None for a branch that is new, `new` is None for one that is gone.
+    """
+
+    ref: str
+    old: str | None
+    new: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What a commit message says in one of the dialects.
+
+    `fault` is empty for a well-formed message; otherwise it says in one clause why the commit
+    is never dispatched, and `state` holds what was written, as far as it can be shown.
+    """
+
+    dialect: str
+    state: str
+    subject: str
+    body: str
+    fields: tuple[Field, ...] = ()
+    trailers: tuple[Trailer, ...] = ()
+    fault: str = ""
+
+    def value(self, key: str) -> str | None:
+        """The last value of a field, or None."""
+        found = None
+        for name, value in self.fields:
+            if name == key:
+                found = value
+        return found
+
+    def values(self, key: str) -> tuple[str, ...]:
+        """All values of a field, in the order of the message."""
+        return tuple(value for name, value in self.fields if name == key)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A branch whose tip carries a state: the one thing that may lead to a run."""
+
+    ref: str
+    oid: str
+    tree: str
+    time: int
+    statement: Statement
+
+    @property
+    def branch(self) -> str:
+        return branch_of(self.ref)
+
+    @property
+    def state(self) -> str:
+        return self.statement.state
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A program of the trusted tree (or of those that ship with aynig), ready to start."""
+
+    # Path below `home`, e.g. `review-needed` or `roles/reviewer/review-needed`.
+    path: str
+    # The blob that will run: it is on record in the answer.
+    oid: str
+    # The folder the program and what lies beside it were written out to.
+    home: str
+
+    @property
+    def program(self) -> str:
+        return f"{self.home}/{self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptProblem:
+    """Why there is nothing to run for a state: a word for programs, a sentence for people."""
+
+    word: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class StateSettings:
+    """What `.aynig/config.yaml` says of one state; None means that it says nothing."""
+
+    next: str | None = None
+    on_failure: str | None = None
+    timeout: float | None = None
+    role: str | None = None
+    env: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Workflow:
+    """All of `.aynig/config.yaml`. `text` is kept because the script may want to see it."""
+
+    states: tuple[tuple[str, StateSettings], ...] = ()
+
+    def of(self, state: str) -> StateSettings:
+        """The settings of a state; the defaults where the file does not name it."""
+        for name, settings in self.states:
+            if name == state:
+                return settings
+        return StateSettings()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What will be run for an event, and on which grounds."""
+
+    event: Event
+    script: Script
+    settings: StateSettings
+    role: str
+    attempt: int
+    # Infinity for none.
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Why an event is not run now: one word for programs, a sentence for people."""
+
+    word: str
+    detail: str
+    # When it is worth another look, in seconds since the epoch; None where only a change helps.
+    until: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The process that holds a lease: enough to tell on the same host whether it still lives."""
+
+    runner: str
+    host: str
+    pid: int
+    # Boot id of the host and start time of the process: a pid alone is used again.
+    boot: str
+    started: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to run one branch, for as long as `name` points at `oid`."""
+
+    # The ref that holds it, `refs/aynig/lease/<hash>`.
+    name: str
+    oid: str
+    ref: str
+    # The triggering commit.
+    trigger: str
+    run: str
+    holder: Holder
+    seconds: float
+    attempt: int
+    time: int
+
+
+@dataclass(frozen=True, slots=True)
+class Deferral:
+    """A lease ref of a task that asked for a later retry: free, but not before its time."""
+
+    oid: str
+    ref: str
+    trigger: str
+    run: str
+    attempt: int
+    not_before: float
+    seconds: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How a script ended, and where its output lies."""
+
+    # Exit status, None where a signal ended it.
+    exit: int | None
+    signal: int | None
+    started: float
+    duration: float
+    # Empty, or why aynig itself ended it: "timeout", "canceled", "drained", "lease-lost".
+    stopped: str = ""
+    # Empty, or why it could not be started or its result can't be used.
+    fault: str = ""
+    output: str = ""
+
+    @property
+    def succeeded(self) -> bool:
+        return self.exit == 0 and not self.stopped and not self.fault
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """The answer to a commit, before it is one."""
+
+    state: str
+    subject: str
+    body: str
+    fields: tuple[Field, ...] = field(default=())
+    trailers: tuple[Trailer, ...] = field(default=())

@@ -1,0 +1,88 @@
+"""Text from repositories made fit for terminals, error messages and variable names.
+
+Design section 3, Trust: what comes out of repositories is printed with control and
+bidirectional characters escaped.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+
+ELLIPSIS = "…"
+# Long enough to recognise a value, short enough that a message stays one readable line.
+SHOWN_LENGTH = 60
+VARIABLE_PREFIX = "AYNIG_TRAILER_"
+
+# Controls (C0, DEL, C1), what orders text anew (bidirectional marks), what has no width, what
+# other programs take for the end of a line, and the surrogates that stand for stray bytes.
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u2028-\u202e"
+    "\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e007f\ud800-\udfff]"
+)
+_NOT_IN_VARIABLES = re.compile(r"[^A-Za-z0-9]")
+
+
+def escape(text: str, *, keep: str = "") -> str:
+    r"""`text` as it may be printed: unsafe characters become `\xNN`, `\uNNNN` or `\UNNNNNNNN`.
+
+    Newline and tab are unsafe as well, unless named in `keep`. A byte that was not UTF-8 (a
+    surrogate escape) is shown as that byte. Everything else stays as it is.
+    """
+
+    def shown(match: re.Match[str]) -> str:
+        character = match[0]
+        return character if character in keep else _escaped(ord(character))
+
+    return _UNSAFE.sub(shown, text)
+
+
+def _escaped(code: int) -> str:
+    if 0xDC80 <= code <= 0xDCFF:
+        code -= 0xDC00
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def escape_json(text: str) -> str:
+    r"""JSON text that says the same with every unsafe character in JSON's own form (`\u202e`).
+
+    Line ends between the values stay: inside of strings JSON has escaped them already.
+    """
+    return _UNSAFE.sub(lambda match: match[0] if match[0] == "\n" else _in_json(match[0]), text)
+
+
+def _in_json(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
+
+
+def shorten(text: str, width: int) -> str:
+    """At most `width` characters (at least 1) of `text`; a cut is marked with an ellipsis."""
+    if len(text) <= width:
+        return text
+    return text[: max(width - 1, 0)] + ELLIPSIS
+
+
+def quote(text: str, *, width: int = SHOWN_LENGTH) -> str:
+    """`text` in single quotes for an error message: escaped, and cut to `width` characters."""
+    # Cut before escaping as well: a megabyte need not be escaped to show sixty characters.
+    return f"'{shorten(escape(text[: width + 1]), width)}'"
+
+
+def variable_name(key: str) -> str:
+    """The whole name of the variable for a field or trailer (design section 1.3).
+
+    `depends-on` becomes `AYNIG_TRAILER_DEPENDS_ON`: upper case, and every character outside
+    A-Z0-9 becomes `_`. Two keys may share a name (`a-b`, `a_b`).
+    """
+    return VARIABLE_PREFIX + _NOT_IN_VARIABLES.sub("_", key).upper()
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that `word` is a likely misspelling of, or None."""
+    # The comparison is quadratic in the length of its words, and `word` may be anything.
+    found = difflib.get_close_matches(word[:SHOWN_LENGTH], list(known), n=1, cutoff=0.6)
+    return found[0] if found else None
