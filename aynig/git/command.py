@@ -1,0 +1,154 @@
+"""The one place that starts the git binary: argument lists only, a cleaned environment.
+
+Design section 3, Trust: never through a shell, no hooks, no fsmonitor, no lazy fetch, no prompt.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from aynig.errors import GitFailed
+from aynig.processes import OWN
+
+# What `git rev-parse --local-env-vars` names, and what git sets for hooks: a repository that was
+# meant by somebody else must not become ours (design section 5, inside hooks).
+_KEPT_VARIABLES = (
+    "GIT_CONFIG_GLOBAL",
+    "GIT_CONFIG_SYSTEM",
+    "GIT_CONFIG_NOSYSTEM",
+    "GIT_EXEC_PATH",
+    "GIT_AUTHOR_",
+    "GIT_COMMITTER_",
+    "GIT_SSH",
+    "GIT_ASKPASS",
+    "GIT_SSL_",
+    "GIT_PROXY_",
+)
+
+SAFE_SETTINGS = (
+    "-c", "core.hooksPath=/dev/null",
+    "-c", "core.fsmonitor=false",
+    "-c", "submodule.recurse=false",
+    "-c", "gc.auto=0",
+    "-c", "maintenance.auto=false",
+)  # fmt: skip
+
+
+def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment for a git command of ours: nothing that names a repository."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("GIT_") or name.startswith(_KEPT_VARIABLES)
+    }
+    kept |= {
+        # Its messages are read here, and LANGUAGE goes before LC_ALL (gettext(3)).
+        "LANGUAGE": "",
+        "LC_ALL": "C.UTF-8",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_NO_LAZY_FETCH": "1",
+        "GIT_OPTIONAL_LOCKS": "0",
+        "GIT_ADVICE": "0",
+    }
+    return kept | dict(extra or {})
+
+
+def run_git(
+    git_dir: Path | None,
+    args: Sequence[str],
+    *,
+    work_tree: Path | None = None,
+    settings: Sequence[str] = (),
+    env: Mapping[str, str] | None = None,
+    stdin: bytes = b"",
+    cwd: Path | None = None,
+) -> subprocess.CompletedProcess[bytes]:
+    """Run one git command to its end; the caller looks at the exit status.
+
+    Raises GitFailed where it could not be started at all.
+    """
+    command = ["git", *SAFE_SETTINGS, *settings]
+    extra = dict(env or {})
+    if git_dir is not None:
+        command.append(f"--git-dir={git_dir}")
+    if work_tree is not None:
+        command.append(f"--work-tree={work_tree}")
+        cwd = cwd or work_tree
+    try:
+        child = start_git(
+            [*command, *args],
+            cwd=cwd,
+            env=clean_environment(extra),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+    except (OSError, ValueError) as error:
+        raise _not_started(error, cwd) from error
+    try:
+        output, complaints = child.communicate(stdin)
+    finally:
+        if child.returncode is None:
+            child.kill()
+            child.wait()
+        OWN.ended(child.pid)
+    return subprocess.CompletedProcess(command, child.returncode, output, complaints)
+
+
+def _not_started(error: OSError | ValueError, cwd: Path | None) -> GitFailed:
+    if cwd is not None and not cwd.is_dir():
+        return GitFailed(f"the folder {cwd} is gone")
+    if isinstance(error, FileNotFoundError):
+        return GitFailed("git is not installed", hint="Install git 2.31 or later.")
+    return GitFailed(f"git can't be started: {error}")
+
+
+def start_git(
+    command: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    stdout: int | IO[bytes],
+    stderr: int | IO[bytes],
+    cwd: Path | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start git in a session of its own, its input a pipe; `OWN.ended` when it is waited for.
+
+    A session of its own keeps a signal to our process group from stopping git between two lock
+    files (design section 5).
+    """
+    return OWN.start(
+        lambda: subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=env,
+            stdin=subprocess.PIPE,
+            stdout=stdout,
+            stderr=stderr,
+            bufsize=0,
+            start_new_session=True,
+        )
+    )
+
+
+def git_text(git_dir: Path | None, args: Sequence[str], **options: object) -> str:
+    """The standard output of a git command that has to succeed, without its last newline."""
+    done = run_git(git_dir, args, **options)  # type: ignore[arg-type]
+    if done.returncode:
+        raise GitFailed(f"git {args[0]} failed: {reason(done.stderr)}")
+    return done.stdout.decode("utf-8", "surrogateescape").removesuffix("\n")
+
+
+def reason(complaints: bytes) -> str:
+    """The line of git's complaints that says what is wrong, without its `fatal:`.
+
+    That is the first one so marked: what follows is advice.
+    """
+    lines = complaints.decode("utf-8", "replace").strip().splitlines()
+    for line in lines:
+        sign, _, rest = line.partition(": ")
+        if sign in ("fatal", "error") and rest:
+            return rest
+    return lines[-1] if lines else "no message"
