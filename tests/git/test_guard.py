@@ -1,0 +1,348 @@
+"""`SharedGuard` puts back what a run changed in `config`, `hooks/` and `info/`, and says so."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from aynig.git.guard import SharedGuard
+from aynig.git.repo import Repo
+from tests.world import GitRepo
+
+EVIL = "#!/bin/sh\necho evil\n"
+
+
+@dataclass
+class Lab:
+    """A repository with a hook and an ignore list, and the guard over them."""
+
+    world: GitRepo
+    keep: Path
+    guard: SharedGuard
+
+    @property
+    def root(self) -> Path:
+        return self.world.git_dir
+
+    def another(self) -> SharedGuard:
+        """A guard as another process has it: their locks know nothing of each other."""
+        return SharedGuard(Repo.open(self.world.path), self.keep)
+
+    def shared(self) -> dict[str, tuple[int, bytes]]:
+        places = [self.root / name for name in ("config", "config.worktree", "hooks", "info")]
+        for folder in places[2:]:
+            places += sorted(folder.rglob("*")) if not folder.is_symlink() else []
+        return {
+            str(place.relative_to(self.root)): (place.lstat().st_mode, content(place))
+            for place in places
+            if os.path.lexists(place)
+        }
+
+    def kept(self, run: str, name: str) -> Path:
+        return self.keep / run / "changed" / name
+
+
+def content(place: Path) -> bytes:
+    if place.is_symlink():
+        return os.fsencode(place.readlink())
+    return place.read_bytes() if place.is_file() else b""
+
+
+def sentence(name: str) -> str:
+    return f"{name} of the repository was changed while it ran"
+
+
+@pytest.fixture
+def lab(repo: GitRepo, tmp_path: Path) -> Lab:
+    hooks, info = repo.git_dir / "hooks", repo.git_dir / "info"
+    for folder in (hooks, info):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+    (hooks / "pre-commit").write_text("#!/bin/sh\nexit 0\n")
+    (hooks / "pre-commit").chmod(0o755)
+    (hooks / "lib").mkdir()
+    (hooks / "lib" / "part").write_text("part\n")
+    (info / "exclude").write_text("*.tmp\n")
+    return Lab(repo, tmp_path / "keep", SharedGuard(Repo.open(repo.path), tmp_path / "keep"))
+
+
+def write(name: str, text: str = EVIL) -> Callable[[Path], None]:
+    def change(root: Path) -> None:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+
+    return change
+
+
+def replaced(name: str, made: Callable[[Path], object]) -> Callable[[Path], None]:
+    def change(root: Path) -> None:
+        place = root / name
+        if place.is_dir():
+            shutil.rmtree(place)
+        else:
+            place.unlink()
+        made(place)
+
+    return change
+
+
+def nothing(place: Path) -> None:
+    assert not place.exists()
+
+
+def evil_folder(place: Path) -> None:
+    elsewhere = place.parent.parent / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "pre-commit").write_text(EVIL)
+    (elsewhere / "part").write_text("precious\n")
+    place.symlink_to(elsewhere)
+
+
+def hooks_path(root: Path) -> None:
+    with (root / "config").open("a") as file:
+        file.write("[core]\n\thooksPath = /evil\n")
+
+
+def hooks_path_with_branch(root: Path) -> None:
+    with (root / "config").open("a") as file:
+        file.write('[branch "x"]\n\tremote = origin\n[core]\n\thooksPath = /evil\n')
+
+
+def other_config(place: Path) -> None:
+    place.write_text("[core]\n\tfsmonitor = /evil\n")
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        pytest.param(hooks_path, "config", id="setting-added"),
+        pytest.param(hooks_path_with_branch, "config", id="setting-among-branches"),
+        pytest.param(replaced("config", nothing), "config", id="config-deleted"),
+        pytest.param(replaced("config", other_config), "config", id="config-replaced"),
+        pytest.param(
+            replaced("config", lambda place: place.symlink_to("/dev/null")), "config",
+            id="config-link",
+        ),
+        pytest.param(replaced("config", lambda place: place.mkdir()), "config", id="config-folder"),
+        pytest.param(replaced("config", os.mkfifo), "config", id="config-fifo"),
+        pytest.param(write("config", "[broken"), "config", id="config-malformed"),
+        pytest.param(
+            write("config.worktree", "[core]\n\thooksPath = /evil\n"), "config.worktree",
+            id="config.worktree",
+        ),
+        pytest.param(write("hooks/post-checkout"), "hooks/post-checkout", id="hook-added"),
+        pytest.param(write("hooks/pre-commit"), "hooks/pre-commit", id="hook-edited"),
+        pytest.param(
+            replaced("hooks/pre-commit", nothing), "hooks/pre-commit", id="hook-deleted"
+        ),
+        pytest.param(
+            lambda root: (root / "hooks/pre-commit").chmod(0o644), "hooks/pre-commit",
+            id="hook-run-bit",
+        ),
+        pytest.param(write("hooks/lib/part"), "hooks/lib/part", id="hook-part-edited"),
+        pytest.param(write("hooks/new/deep/x"), "hooks/new", id="hook-folder-added"),
+        pytest.param(replaced("hooks/lib", nothing), "hooks/lib", id="hook-folder-deleted"),
+        pytest.param(replaced("hooks/lib", evil_folder), "hooks/lib", id="hook-folder-link"),
+        pytest.param(replaced("hooks", nothing), "hooks", id="hooks-deleted"),
+        pytest.param(replaced("hooks", lambda p: p.write_text("x")), "hooks", id="hooks-file"),
+        pytest.param(replaced("hooks", evil_folder), "hooks", id="hooks-link"),
+        pytest.param(lambda root: (root / "hooks").chmod(0o777), "hooks", id="hooks-mode"),
+        pytest.param(write("info/exclude", "*\n"), "info/exclude", id="exclude-edited"),
+        pytest.param(write("info/attributes", "* filter=x\n"), "info/attributes", id="attrs"),
+        pytest.param(replaced("info", nothing), "info", id="info-deleted"),
+    ],
+)  # fmt: skip
+def test_what_a_run_changed_is_put_back_and_told(
+    lab: Lab, change: Callable[[Path], None], name: str
+) -> None:
+    before = lab.shared()
+    with lab.guard.watching("run") as blame:
+        change(lab.root)
+        assert lab.shared() != before
+        assert blame == []
+    assert lab.shared() == before
+    assert sentence(name) in blame
+    assert all(line.startswith(name) for line in blame)
+
+
+def test_the_changed_version_is_kept_beside_the_outputs_of_the_run(lab: Lab) -> None:
+    with lab.guard.watching("run"):
+        write("hooks/pre-commit")(lab.root)
+        hooks_path(lab.root)
+    assert lab.kept("run", "hooks/pre-commit").read_text() == EVIL
+    assert "/evil" in lab.kept("run", "config").read_text()
+
+
+def test_what_lies_behind_a_link_in_the_place_of_hooks_is_left_alone(lab: Lab) -> None:
+    with lab.guard.watching("run"):
+        replaced("hooks", evil_folder)(lab.root)
+    elsewhere = lab.root.parent / "elsewhere"
+    assert (elsewhere / "part").read_text() == "precious\n"
+    assert (elsewhere / "pre-commit").read_text() == EVIL
+
+
+def test_hooks_that_were_a_link_before_are_put_back_as_a_link(lab: Lab, tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    shutil.rmtree(lab.root / "hooks")
+    (lab.root / "hooks").symlink_to(tmp_path / "theirs")
+    before = lab.shared()
+    with lab.guard.watching("run") as blame:
+        (lab.root / "hooks").unlink()
+        write("hooks/pre-commit")(lab.root)
+    assert lab.shared() == before
+    assert sentence("hooks") in blame
+    assert list((tmp_path / "theirs").iterdir()) == []
+
+
+@pytest.mark.parametrize("new", ["x", "y.z"])
+def test_what_git_writes_of_branches_is_left_alone(lab: Lab, new: str) -> None:
+    with lab.guard.watching("run") as blame:
+        lab.world.git("config", f"branch.{new}.remote", "origin")
+        lab.world.git("config", f"branch.{new}.merge", f"refs/heads/{new}")
+    assert blame == []
+    assert lab.world.git("config", f"branch.{new}.remote") == "origin"
+
+
+def test_what_git_wrote_of_branches_stays_when_a_later_run_is_put_back(lab: Lab) -> None:
+    with lab.guard.watching("first"), lab.guard.watching("second") as blame:
+        with lab.guard.watching("third") as harmless:
+            lab.world.git("config", "branch.x.remote", "origin")
+        hooks_path(lab.root)
+    assert harmless == []
+    assert blame == [sentence("config")]
+    assert lab.world.git("config", "branch.x.remote") == "origin"
+    assert lab.world.git("config", "core.hooksPath", check=False) == ""
+
+
+def test_what_is_derived_for_servers_without_git_is_left_alone(lab: Lab) -> None:
+    with lab.guard.watching("run") as blame:
+        lab.world.git("update-server-info")
+        assert (lab.root / "info" / "refs").exists()
+    assert blame == []
+    assert (lab.root / "info" / "refs").exists()
+
+
+def test_a_user_may_change_what_is_shared_between_runs(lab: Lab) -> None:
+    with lab.guard.watching("first"):
+        pass
+    hooks_path(lab.root)
+    write("hooks/post-checkout")(lab.root)
+    before = lab.shared()
+    with lab.guard.watching("second") as blame:
+        pass
+    assert blame == []
+    assert lab.shared() == before
+
+
+def test_what_is_put_back_is_put_back_when_the_run_fails_too(lab: Lab) -> None:
+    before = lab.shared()
+    told: list[str] = []
+
+    def run() -> None:
+        nonlocal told
+        with lab.guard.watching("run") as told:
+            hooks_path(lab.root)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        run()
+    assert lab.shared() == before
+    assert told == [sentence("config")]
+
+
+def test_a_file_too_large_to_keep_is_told_of_once(lab: Lab) -> None:
+    (lab.root / "hooks" / "large").write_bytes(b"x" * (1024 * 1024 + 1))
+    guard = lab.another()
+    with guard.watching("first") as other:
+        with guard.watching("run") as blame:
+            write("hooks/large")(lab.root)
+        assert blame == [sentence("hooks/large")]
+    assert other == blame
+    assert (lab.root / "hooks" / "large").read_text() == EVIL
+
+
+# --- runs that overlap --------------------------------------------------------------------------
+
+
+def test_all_runs_that_were_under_way_are_blamed(lab: Lab) -> None:
+    before = lab.shared()
+    with lab.guard.watching("first") as first:
+        with lab.guard.watching("second") as second:
+            hooks_path(lab.root)
+        assert lab.shared() == before
+        with lab.guard.watching("third") as third:
+            pass
+    assert first == second == [sentence("config")]
+    assert third == []
+
+
+def test_a_run_that_begins_after_a_change_does_not_take_it_for_the_state_before(lab: Lab) -> None:
+    before = lab.shared()
+    with lab.guard.watching("first") as first:
+        hooks_path(lab.root)
+        with lab.guard.watching("second"):
+            pass
+    assert lab.shared() == before
+    assert first == [sentence("config")]
+
+
+@pytest.mark.parametrize("later_ends_first", [True, False])
+def test_a_process_that_begins_after_a_change_does_not_keep_it(
+    lab: Lab, later_ends_first: bool
+) -> None:
+    before = lab.shared()
+    one, two = lab.guard.watching("one"), lab.another().watching("two")
+    blame = one.__enter__()
+    hooks_path(lab.root)
+    write("hooks/post-checkout")(lab.root)
+    blame += two.__enter__()
+    for each in (two, one) if later_ends_first else (one, two):
+        each.__exit__(None, None, None)
+        assert lab.shared() == before
+    hooks_path(lab.root)
+    changed = lab.shared()
+    with lab.guard.watching("next") as fresh:
+        pass
+    assert fresh == []
+    assert lab.shared() == changed
+
+
+# --- cost ---------------------------------------------------------------------------------------
+
+_opened: list[str] = []
+_listening = False
+
+
+def _note(event: str, args: tuple[object, ...]) -> None:
+    if _listening and event == "open" and args[0] is not None:
+        _opened.append(os.fsdecode(args[0]) if isinstance(args[0], (str, bytes)) else str(args[0]))
+
+
+@pytest.fixture
+def opened() -> Iterator[list[str]]:
+    """The files that this process has opened, as Python's audit events tell it."""
+    global _listening
+    # A hook can't be taken away again (sys.addaudithook): it listens only where asked to.
+    sys.addaudithook(_note)
+    _opened.clear()
+    _listening = True
+    yield _opened
+    _listening = False
+
+
+def test_where_nothing_changed_nothing_is_read_again(lab: Lab, opened: list[str]) -> None:
+    shared = tuple(str(lab.root / name) for name in ("config", "hooks", "info"))
+    with lab.guard.watching("first"):
+        pass
+    assert [path for path in opened if path.startswith(shared)]
+    opened.clear()
+    for run in ("second", "third"):
+        with lab.guard.watching(run), lab.guard.watching(f"{run} too"):
+            pass
+    assert [path for path in opened if path.startswith(shared)] == []
