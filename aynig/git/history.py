@@ -1,0 +1,150 @@
+"""What the history says: which commits were answered, and the story of a branch.
+
+One commit is dispatched once in a repository, however many branches point at it (design section
+1.2), also after a restart. Only refs and commits survive one, so the answers themselves are the
+record: a commit is answered when a commit that descends from it says `answers: <oid>`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+from collections.abc import Callable, Iterable, Iterator
+
+from aynig.errors import RepositoryError
+from aynig.git.command import git_text
+from aynig.git.repo import CommitInfo, Repo
+from aynig.model import HEADS, LEASES, Statement
+
+Read = Callable[[bytes], Statement | None]
+Fresh = Callable[[], Iterable[tuple[str, int]]]
+
+# Clocks of people's machines disagree; git allows itself a day as well (commit-reach, "slop").
+_SLOP = 86_400
+_FAR_BACK = 1000
+
+
+class AnswerIndex:
+    """Finds the answer to a commit by walking only what is younger than the commit.
+
+    Answers are never older than what they answer (`Repo.write_commit`), so the index covers all
+    history down to a horizon and lowers it when an older commit is asked for. A tip that moves is
+    walked down to what is known already.
+    """
+
+    def __init__(self, repo: Repo, read: Read, fresh: Fresh) -> None:
+        """`fresh` gives the tips (oid, committer time) that are new since it was last called."""
+        self._repo = repo
+        self._read = read
+        self._fresh = fresh
+        self._mutex = threading.Lock()
+        # What claims to answer a commit: anybody can write so, only a descendant counts.
+        self._claims: dict[str, list[str]] = {}
+        self._horizon: float | None = None
+        self._seen: set[str] = set()
+        # Commits at the horizon: where the walk stopped, to go on from when it is lowered.
+        self._frontier: dict[str, int] = {}
+        self._unread: dict[str, int] = {}
+
+    def note(self, oid: str, answers: str) -> None:
+        """An answer that this process has just made."""
+        with self._mutex:
+            self._claims.setdefault(answers, []).append(oid)
+            self._seen.add(oid)
+
+    def answer_to(self, oid: str, time: int) -> str | None:
+        """The commit that answers `oid`, if it is still part of the history; else None."""
+        with self._mutex:
+            if self._horizon is None:
+                self._unread.update(self._answers_of_lease_refs())
+            self._unread.update(self._fresh())
+            self._lower(time - _SLOP)
+            claims = tuple(self._claims.get(oid, ()))
+        for claim in claims:
+            if claim != oid and self._repo.descends(claim, oid) and self._reachable(claim):
+                return claim
+        return None
+
+    def _answers_of_lease_refs(self) -> Iterator[tuple[str, int]]:
+        """A released lease points at the answer, also when its branch was set back since."""
+        for oid in self._repo.refs_below(LEASES).values():
+            with contextlib.suppress(RepositoryError):
+                yield oid, self._repo.commit(oid).time
+
+    def _lower(self, horizon: float) -> None:
+        if self._horizon is None or horizon < self._horizon:
+            self._horizon = horizon
+            self._unread.update(self._frontier)
+            self._frontier.clear()
+        if not self._unread:
+            return
+        pending, self._unread = list(self._unread.items()), {}
+        while pending:
+            oid, time = pending.pop()
+            if oid in self._seen:
+                continue
+            if time < self._horizon:
+                self._frontier[oid] = time
+                continue
+            try:
+                parents = self._visit(oid)
+            except RepositoryError:
+                # Looked for again the next time: it may have been fetched by then.
+                self._unread[oid] = time
+                continue
+            self._seen.add(oid)
+            pending += parents
+
+    def _visit(self, oid: str) -> list[tuple[str, int]]:
+        """Note what a commit answers; its parents with their times."""
+        info = self._repo.commit(oid)
+        if b"answers:" in info.message:
+            statement = self._read(info.message)
+            answers = statement.value("answers") if statement else None
+            if answers:
+                self._claims.setdefault(answers, []).append(oid)
+        found = []
+        for parent in info.parents:
+            if parent in self._seen:
+                continue
+            # In a shallow clone the parents of the last commits are not there.
+            try:
+                found.append((parent, self._repo.commit(parent).time))
+            except RepositoryError:
+                continue
+        return found
+
+    def _reachable(self, oid: str) -> bool:
+        """Does any branch, or the lease ref of a branch, still lead to this commit?"""
+        # A git that fails must not look like a commit without an answer: it would run again.
+        return bool(
+            git_text(
+                self._repo.common_dir,
+                ["for-each-ref", "--count=1", f"--contains={oid}", HEADS, LEASES],
+            )
+        )
+
+
+def first_parents(repo: Repo, oid: str) -> Iterator[CommitInfo]:
+    """A commit and its first parents, youngest first, as far as this clone has them."""
+    following: str | None = oid
+    while following is not None:
+        try:
+            info = repo.commit(following)
+        except RepositoryError:
+            return
+        yield info
+        following = info.parents[0] if info.parents else None
+
+
+def last_state_commit(repo: Repo, oid: str, read: Read) -> tuple[CommitInfo, Statement] | None:
+    """The youngest commit on the first-parent line that carries a state, of the last thousand.
+
+    Below a new task lies the whole history of a project: to read it would take longer than a run.
+    """
+    for info in itertools.islice(first_parents(repo, oid), _FAR_BACK):
+        statement = read(info.message)
+        if statement is not None:
+            return info, statement
+    return None

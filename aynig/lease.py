@@ -1,0 +1,269 @@
+"""Who may run a task: acquire, renew, release, take over (design section 2).
+
+A lease is a ref that points at a small commit. Every change of it is one compare-and-swap against
+exactly what was seen. The functions that act for a holder demand the Lease as proof.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from urllib.parse import unquote
+
+from aynig import trailers
+from aynig.errors import LeaseLost, RefMoved, RepositoryError
+from aynig.git.refs import RefEdit, RefStore
+from aynig.git.repo import Repo
+from aynig.model import LEASES, Deferral, Event, Holder, Lease, Trailer
+from aynig.text import escape, shorten
+
+# Renewing at 0.4 of the lease time leaves room for one renewal that fails.
+RENEWALS = 0.4
+# git allows these in the name of a branch; in the value of a trailer they are refused.
+_NOT_IN_VALUES = re.compile("[%\x7f-\x9f\u2028\u2029]")
+_REASON_WIDTH = 200
+
+
+def lease_name(ref: str) -> str:
+    """The ref that holds the lease of a branch.
+
+    A hash, because `lease/a` and `lease/a/b` could not both exist.
+    """
+    digest = hashlib.sha1(ref.encode("utf-8", "surrogateescape"), usedforsecurity=False)
+    return LEASES + digest.hexdigest()
+
+
+class Leases:
+    """The leases of one repository, as one runner sees and takes them."""
+
+    def __init__(
+        self,
+        repo: Repo,
+        store: RefStore,
+        holder: Holder,
+        *,
+        seconds: float,
+        is_alive: Callable[[Holder], bool | None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._repo = repo
+        self._store = store
+        self._holder = holder
+        self._seconds = seconds
+        self._is_alive = is_alive
+        self._clock = clock
+        self._mutex = threading.Lock()
+        # When this runner first saw a lease oid, on its own monotonic clock (design section 2).
+        self._first_seen: dict[str, tuple[str, float]] = {}
+        # Our own runs that are under way: a lease in our name for any other is a leftover.
+        self._held: set[str] = set()
+
+    def read(self, ref: str) -> Lease | Deferral | str | None:
+        """What the lease ref of a branch points at: a lease, a deferral, any other oid, nothing."""
+        name = lease_name(ref)
+        oid = self._repo.read_ref(name)
+        return read_lease(self._repo, name, oid) if oid else None
+
+    def is_live(self, lease: Lease, tip: str | None) -> bool:
+        """Does the lease still keep others out? `tip` is what its branch points at now.
+
+        Void: the branch has moved on, or the holder is a dead process of this host. Expired: this
+        very oid was seen for the whole lease time on our own clock.
+        """
+        if lease.trigger != tip:
+            return False
+        if lease.holder.runner == self._holder.runner:
+            return lease.run in self._held
+        if self._is_alive(lease.holder) is False:
+            return False
+        return self._clock() - self._seen_since(lease) < lease.seconds
+
+    def _seen_since(self, lease: Lease) -> float:
+        with self._mutex:
+            oid, since = self._first_seen.get(lease.name, ("", 0.0))
+            if oid != lease.oid:
+                since = self._clock()
+                self._first_seen[lease.name] = (lease.oid, since)
+            return since
+
+    def acquire(self, event: Event, seen: str | None, run: str, attempt: int) -> Lease:
+        """Take the lease of a branch that was free when the lease ref was `seen`.
+
+        Raises RefMoved when the branch or its lease is no longer what was seen.
+        """
+        lease = Lease(
+            name=lease_name(event.ref),
+            oid="",
+            ref=event.ref,
+            trigger=event.oid,
+            run=run,
+            holder=self._holder,
+            seconds=self._seconds,
+            attempt=attempt,
+            time=int(time.time()),
+        )
+        lease = replace(lease, oid=self._write(lease))
+        self._held.add(run)
+        try:
+            self._store.commit([RefEdit(lease.name, seen, lease.oid)])
+            # Afterwards, because then no other runner can move it any more. Checking it within
+            # the transaction says less and costs a lock file.
+            if self._repo.read_ref(event.ref) != event.oid:
+                self.release(lease, event.oid)
+                raise RefMoved(f"{event.ref} has moved", ref=event.ref)
+        except BaseException:
+            self._held.discard(run)
+            raise
+        return lease
+
+    def forget(self, lease: Lease) -> None:
+        """The run is over, however it ended: what is left of its lease keeps nobody out."""
+        self._held.discard(lease.run)
+
+    def renew(self, lease: Lease) -> Lease:
+        """Show that we still live; raises LeaseLost when somebody else has taken over."""
+        renewed = replace(lease, oid=self._write(lease))
+        try:
+            self._store.commit([RefEdit(lease.name, lease.oid, renewed.oid)])
+        except RefMoved as error:
+            raise LeaseLost(f"the lease of {lease.ref} was taken over", ref=lease.ref) from error
+        return renewed
+
+    def release(self, lease: Lease, to: str) -> None:
+        """Give the lease back without an answer, by pointing its ref at `to`, which is no lease.
+
+        Somebody else's lease is left as it is.
+        """
+        try:
+            self._store.commit([RefEdit(lease.name, lease.oid, to)])
+        except RefMoved:
+            return
+
+    def defer(self, lease: Lease, delay: float, reason: str) -> Deferral:
+        """Give the lease back, not to be taken again before `delay` seconds are over.
+
+        `reason` is the script's own text: it is kept on one line, escaped and shortened.
+        """
+        reason = shorten(escape(" ".join(reason.split())), _REASON_WIDTH)
+        deferral = Deferral(
+            oid="",
+            ref=lease.ref,
+            trigger=lease.trigger,
+            run=lease.run,
+            attempt=lease.attempt,
+            not_before=time.time() + delay,
+            seconds=delay,
+            reason=reason,
+        )
+        oid = _write_record(
+            self._repo,
+            f"aynig deferral of {lease.ref}",
+            [
+                ("kind", "deferral"),
+                ("branch", _written(lease.ref)),
+                ("trigger", lease.trigger),
+                ("run", lease.run),
+                ("attempt", str(lease.attempt)),
+                ("not-before", f"{deferral.not_before:.3f}"),
+                ("seconds", f"{delay:.3f}"),
+                ("reason", reason),
+            ],
+        )
+        try:
+            self._store.commit([RefEdit(lease.name, lease.oid, oid)])
+        except RefMoved as error:
+            raise LeaseLost(f"the lease of {lease.ref} was taken over", ref=lease.ref) from error
+        return replace(deferral, oid=oid)
+
+    def _write(self, lease: Lease) -> str:
+        holder = lease.holder
+        return _write_record(
+            self._repo,
+            f"aynig lease of {lease.ref}",
+            [
+                ("kind", "lease"),
+                ("branch", _written(lease.ref)),
+                ("trigger", lease.trigger),
+                ("run", lease.run),
+                ("runner", holder.runner),
+                ("host", holder.host),
+                ("pid", str(holder.pid)),
+                ("boot", holder.boot),
+                ("started", holder.started),
+                ("seconds", f"{lease.seconds:g}"),
+                ("attempt", str(lease.attempt)),
+                # Two equal claims in one second would be the same object, and both would succeed.
+                ("nonce", uuid.uuid4().hex),
+            ],
+        )
+
+
+def _written(ref: str) -> str:
+    """A ref as the value of a trailer: what can't stand in one is percent-encoded."""
+    return _NOT_IN_VALUES.sub(
+        lambda match: "".join(f"%{byte:02X}" for byte in match[0].encode()), ref
+    )
+
+
+def _unwritten(text: str) -> str:
+    return unquote(text, errors="surrogateescape")
+
+
+def _write_record(repo: Repo, subject: str, pairs: list[tuple[str, str]]) -> str:
+    message = trailers.compose(subject, "", [Trailer(key, value) for key, value in pairs])
+    return repo.write_commit(tree=repo.empty_tree(), parents=(), message=message)
+
+
+def read_lease(repo: Repo, name: str, oid: str) -> Lease | Deferral | str:
+    """What a lease ref's oid is: a Lease, a Deferral, or just the oid of anything else (free)."""
+    try:
+        info = repo.commit(oid)
+    except RepositoryError:
+        return oid
+    if not info.message.startswith((b"aynig lease of ", b"aynig deferral of ")):
+        return oid
+    fields = dict(trailers.parse(info.message))
+    try:
+        if fields["kind"] == "lease":
+            return _to_lease(name, oid, fields, info.time)
+        return _to_deferral(oid, fields)
+    except (KeyError, ValueError):
+        return oid
+
+
+def _to_lease(name: str, oid: str, fields: dict[str, str], time: int) -> Lease:
+    return Lease(
+        name=name,
+        oid=oid,
+        ref=_unwritten(fields["branch"]),
+        trigger=fields["trigger"],
+        run=fields["run"],
+        holder=Holder(
+            runner=fields["runner"],
+            host=fields["host"],
+            pid=int(fields["pid"]),
+            boot=fields["boot"],
+            started=fields["started"],
+        ),
+        seconds=float(fields["seconds"]),
+        attempt=int(fields["attempt"]),
+        time=time,
+    )
+
+
+def _to_deferral(oid: str, fields: dict[str, str]) -> Deferral:
+    return Deferral(
+        oid=oid,
+        ref=_unwritten(fields["branch"]),
+        trigger=fields["trigger"],
+        run=fields["run"],
+        attempt=int(fields["attempt"]),
+        not_before=float(fields["not-before"]),
+        seconds=float(fields["seconds"]),
+        reason=fields["reason"],
+    )

@@ -1,0 +1,160 @@
+"""Folds an event and the facts about it into one plan, or into the reason why there is none.
+
+Pure: everything that has to be looked up is in `Facts`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from aynig.durations import format_duration
+from aynig.model import (
+    ENDED_STATES,
+    HELD_STATES,
+    RESERVED_STATES,
+    Deferral,
+    Event,
+    Hold,
+    Lease,
+    Plan,
+    Script,
+    ScriptProblem,
+    StateSettings,
+    branch_of,
+)
+from aynig.policies.dependencies import DependencyVerdict
+from aynig.text import escape
+
+# How soon a hold that no ref change ends is looked at again; doubled from look to look.
+FIRST_RECHECK = 1.0
+LONGEST_RECHECK = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What was looked up about an event."""
+
+    script: Script | ScriptProblem
+    settings: StateSettings
+    # The role in whose folder scripts are looked for first; empty for none.
+    role: str
+    # The lease of the branch where one is live; a deferral for this very commit.
+    lease: Lease | None
+    deferral: Deferral | None
+    # How often this commit was tried before.
+    attempts: int
+    # The commit that answered this one already, on whichever branch.
+    answered_by: str | None
+    # The branch that this commit is dispatched on, where another points at it as well.
+    owner: str | None
+    # What the task depends on and is not there yet, or failed.
+    dependencies: DependencyVerdict
+    # Why an answer could not land in the working tree that has the branch checked out.
+    obstacle: str
+    default_timeout: float
+    now: float
+
+
+def make_plan(event: Event, facts: Facts) -> Plan | Hold:
+    """The plan for an event; a Hold says in one word, and in a sentence, why there is none."""
+    hold = state_hold(event) or _state_without_script(event, facts)
+    hold = hold or _copy_hold(event, facts) or _script_hold(facts)
+    hold = hold or _lease_hold(facts) or _dependency_hold(facts) or _obstacle_hold(facts)
+    if hold is not None:
+        return hold
+    assert isinstance(facts.script, Script)
+    return Plan(
+        event=event,
+        script=facts.script,
+        settings=facts.settings,
+        role=facts.role,
+        attempt=facts.attempts + 1,
+        timeout=facts.settings.timeout or facts.default_timeout,
+    )
+
+
+def state_hold(event: Event) -> Hold | None:
+    """What the message alone decides: malformed, ended or reserved states are never dispatched."""
+    if event.statement.fault:
+        return Hold("malformed", event.statement.fault)
+    if event.state in ENDED_STATES:
+        return Hold("ended", event.state)
+    if event.state in RESERVED_STATES:
+        return Hold("reserved", f"{event.state} is a reserved state: another runner's lease")
+    return None
+
+
+def _state_without_script(event: Event, facts: Facts) -> Hold | None:
+    """States that are held for a person or a condition run only where a script is named."""
+    if event.state not in HELD_STATES or isinstance(facts.script, Script):
+        return None
+    return Hold(event.state, "held for a person or a condition")
+
+
+def _copy_hold(event: Event, facts: Facts) -> Hold | None:
+    """Design section 1.2: a copied tip is not a new event."""
+    if facts.answered_by:
+        return answered_hold(event, facts.answered_by)
+    if facts.owner is not None and facts.owner != event.ref:
+        return copy_hold(facts.owner, facts.now)
+    return None
+
+
+def answered_hold(event: Event, answer: str) -> Hold:
+    """The same commit has its answer already."""
+    return Hold(
+        "answered",
+        f"{event.oid[:12]} was answered by {answer[:12]}: "
+        f"`aynig retry {escape(event.branch)}` makes a new event",
+    )
+
+
+def copy_hold(owner: str, now: float) -> Hold:
+    """Another branch at the same commit goes first.
+
+    A runner may also step back from it again, and that shows in its lease only: no branch changes.
+    """
+    detail = f"the same commit is dispatched on {escape(branch_of(owner))}"
+    return Hold("copy", detail, now + FIRST_RECHECK)
+
+
+def _script_hold(facts: Facts) -> Hold | None:
+    if isinstance(facts.script, Script):
+        return None
+    # Only an interpreter can come without any ref changing.
+    until = facts.now + FIRST_RECHECK if facts.script.word == "bad-interpreter" else None
+    return Hold(facts.script.word, facts.script.detail, until)
+
+
+def _lease_hold(facts: Facts) -> Hold | None:
+    if facts.lease is not None:
+        holder = facts.lease.holder
+        return Hold(
+            "running",
+            f"on {escape(holder.host)}, pid {holder.pid}, run {escape(facts.lease.run)}",
+            facts.now + FIRST_RECHECK,
+        )
+    if facts.deferral is None:
+        return None
+    # A clock that was set back must not keep a task for longer than it asked.
+    left = min(facts.deferral.not_before - facts.now, facts.deferral.seconds)
+    if left <= 0:
+        return None
+    return Hold(
+        "waiting",
+        f"attempt {facts.deferral.attempt + 1} in {format_duration(math.ceil(left))} "
+        f"({escape(facts.deferral.reason)})",
+        facts.now + left,
+    )
+
+
+def _dependency_hold(facts: Facts) -> Hold | None:
+    verdict = facts.dependencies
+    return Hold(verdict.word, verdict.detail) if verdict.word else None
+
+
+def _obstacle_hold(facts: Facts) -> Hold | None:
+    if not facts.obstacle:
+        return None
+    return Hold("dirty-worktree", facts.obstacle, facts.now + FIRST_RECHECK)
