@@ -1,0 +1,246 @@
+"""Looks up all that a plan depends on; the deciding itself is `plan`'s."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from aynig.config import parse_workflow
+from aynig.dialects import by_name
+from aynig.errors import ConfigError
+from aynig.git.checkouts import find_checkout, obstacle
+from aynig.git.command import run_git
+from aynig.git.names import is_ref
+from aynig.git.repo import Repo
+from aynig.model import (
+    HEADS,
+    HELD_STATES,
+    Deferral,
+    Event,
+    Lease,
+    Script,
+    ScriptProblem,
+    StateSettings,
+    Workflow,
+)
+from aynig.plan import Facts
+from aynig.policies import dependencies
+from aynig.policies.dependencies import Dependency, DependencyVerdict
+from aynig.settings import SCRIPTS_OF_BRANCH, Settings
+from aynig.site import Site
+
+CONFIG_FILE = ".aynig/config.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class Grounds:
+    """The facts of an event, and what the lease ref pointed at when they were looked up."""
+
+    facts: Facts
+    lease_seen: str | None
+    # The dead or expired lease that is about to be taken over.
+    taken_over: Lease | None
+
+
+def gather(site: Site, event: Event) -> Grounds:
+    """Look up everything; ConfigError where the workflow file is wrong."""
+    settings, role = _state_settings(site, event)
+    script = find_script(site, event, role)
+    standing = site.leases.read(event.ref)
+    lease = standing if isinstance(standing, Lease) else None
+    live = lease if lease is not None and site.leases.is_live(lease, event.oid) else None
+    deferral = _same_trigger(standing, event)
+    tried = deferral.attempt if deferral is not None else 0
+    if lease is not None and lease.trigger == event.oid:
+        tried = lease.attempt
+    facts = Facts(
+        script=script,
+        settings=settings,
+        role=role,
+        lease=live,
+        deferral=deferral,
+        attempts=tried,
+        answered_by=answered_by(site, event),
+        owner=owner(site, event),
+        dependencies=dependency_verdict(site, event),
+        obstacle=_obstacle(site, event, script),
+        default_timeout=site.settings.timeout,
+        now=time.time(),
+    )
+    seen = standing if isinstance(standing, str) or standing is None else standing.oid
+    return Grounds(facts, seen, lease if live is None else None)
+
+
+def _same_trigger(standing: object, event: Event) -> Deferral | None:
+    if isinstance(standing, Deferral) and standing.trigger == event.oid:
+        return standing
+    return None
+
+
+# --- trust -----------------------------------------------------------------------------------
+
+
+def trusted_tree(repo: Repo, settings: Settings, event: Event) -> str:
+    """The tree that scripts and workflow settings of an event come from (design 3, Trust).
+
+    In a clone with a working tree that is the triggering commit's own: the branches are the
+    user's. In a bare repository it is that of the default branch. `aynig.scripts` names another
+    ref, or `branch` for the triggering commit's own. Raises ConfigError where the ref is missing.
+    """
+    wanted = trusted_name(repo, settings)
+    if not wanted:
+        return event.tree
+    oid = trusted_commit(repo, settings)
+    if oid is None:
+        raise ConfigError(
+            f"scripts come from {wanted}, which does not exist",
+            hint="Push that branch, or name another with `git config aynig.scripts`.",
+        )
+    return repo.commit(oid).tree
+
+
+def trusted_commit(repo: Repo, settings: Settings) -> str | None:
+    """Where the ref that scripts come from points now; None without one, or where it is missing."""
+    wanted = trusted_name(repo, settings)
+    if not wanted:
+        return None
+    return repo.read_ref(wanted) if wanted.startswith("refs/") else repo.resolve(wanted)
+
+
+def trusted_name(repo: Repo, settings: Settings) -> str:
+    """What names the commit that scripts come from; empty where each task brings its own."""
+    wanted = settings.scripts
+    if wanted == SCRIPTS_OF_BRANCH or (not wanted and not repo.bare):
+        return ""
+    return wanted or repo.head_ref() or "HEAD"
+
+
+def read_workflow(site: Site, tree: str) -> Workflow:
+    """The workflow of a tree; the empty one where it has no config file. Raises ConfigError."""
+    entry = site.repo.entry(tree, CONFIG_FILE)
+    if entry is None:
+        return Workflow()
+    mode, oid = entry
+    if mode not in (0o100644, 0o100755):
+        raise ConfigError(f"{CONFIG_FILE} is no file", hint="Make it one, and commit it.")
+    return _workflows.parsed(site.repo, oid)
+
+
+class _Workflows:
+    """Parsed once per blob: the file seldom changes, and parsing costs a millisecond or two."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Workflow] = {}
+
+    def parsed(self, repo: Repo, oid: str) -> Workflow:
+        workflow = self._known.get(oid)
+        if workflow is None:
+            workflow = parse_workflow(repo.blob(oid), where=CONFIG_FILE)
+            self._known[oid] = workflow
+        return workflow
+
+
+_workflows = _Workflows()
+
+
+def _state_settings(site: Site, event: Event) -> tuple[StateSettings, str]:
+    tree = trusted_tree(site.repo, site.settings, event)
+    settings = read_workflow(site, tree).of(event.state)
+    return settings, settings.role or site.settings.role
+
+
+def find_script(site: Site, event: Event, role: str) -> Script | ScriptProblem:
+    """The script for an event, or why there is none; with a hint where it was not committed."""
+    tree = trusted_tree(site.repo, site.settings, event)
+    dialect = by_name(event.statement.dialect)
+    paths = dialect.scripts(event.state, role)
+    folder = paths[0].partition("/")[0]
+    names = tuple(path.partition("/")[2] for path in paths)
+    found = site.shelf.find(tree, folder, names, event.state)
+    if isinstance(found, ScriptProblem) and found.word == "missing-script":
+        return ScriptProblem(found.word, found.detail + _uncommitted(site.repo, paths))
+    shipped = isinstance(found, Script) and found.home == site.shelf.shipped_home
+    if shipped and event.state in HELD_STATES:
+        # A state that waits for a person is not run by a script that merely ships with aynig.
+        return ScriptProblem("missing-script", "no script of this repository's own")
+    return found
+
+
+def _uncommitted(repo: Repo, paths: tuple[str, ...]) -> str:
+    for path in paths:
+        if repo.work_tree is not None and (repo.work_tree / path).exists():
+            return f"; {path} is in the working tree, but not in this commit: commit it"
+    return ""
+
+
+# --- one commit is dispatched once -------------------------------------------------------------
+
+
+def answered_by(site: Site, event: Event) -> str | None:
+    """The commit that answers this one already, on any branch (design section 1.2)."""
+    return site.answers.answer_to(event.oid, event.time)
+
+
+def owner(site: Site, event: Event) -> str | None:
+    """Of several branches at the same commit, the one that it is dispatched on.
+
+    The one with a live lease; else the one that the commit was written to as an answer; else the
+    first by name: every runner comes to the same one.
+    """
+    sharing = site.scan.sharing(event.oid)
+    if len(sharing) < 2:
+        return None
+    written = []
+    for ref in sorted(sharing):
+        standing = site.leases.read(ref)
+        if isinstance(standing, Lease) and site.leases.is_live(standing, event.oid):
+            return ref
+        if standing == event.oid and site.scan.wanted(ref):
+            written.append(ref)
+    # Who goes first is settled among those that this runner works on; the lease settles the rest.
+    return written[0] if written else min(filter(site.scan.wanted, sharing), default=event.ref)
+
+
+# --- dependencies ----------------------------------------------------------------------------
+
+
+def dependency_verdict(site: Site, event: Event) -> DependencyVerdict:
+    """Whether what the task depends on is done."""
+    names = event.statement.values("depends-on")
+    if not names:
+        return DependencyVerdict()
+    return dependencies.judge([Dependency(name, _states(site, event, name)) for name in names])
+
+
+def _states(site: Site, event: Event, name: str) -> tuple[str, ...]:
+    """The states at the tips of the branch `name`, or of all branches that contain that oid."""
+    tips = site.scan.tips()
+    branch = tips.get(HEADS + name)
+    if branch is not None:
+        return (branch.state,)
+    oid = named_commit(site.repo, name)
+    if oid is None:
+        return ()
+    done = run_git(
+        site.repo.common_dir, ["for-each-ref", f"--contains={oid}", "--format=%(refname)", HEADS]
+    )
+    refs = done.stdout.decode("utf-8", "surrogateescape").split("\n")
+    # A task may have been started from what it depends on: its own branch proves nothing.
+    return tuple(tips[ref].state for ref in refs if ref in tips and ref != event.ref)
+
+
+def named_commit(repo: Repo, name: str) -> str | None:
+    """The commit that a field means: an oid, a branch or a tag, as any other runner reads it.
+
+    Fields are claims by whoever pushed: git's further spellings (gitrevisions(7)) search messages
+    and the reflogs of this machine.
+    """
+    return repo.resolve(name) if is_ref(HEADS + name) else None
+
+
+def _obstacle(site: Site, event: Event, script: Script | ScriptProblem) -> str:
+    """Looked up only where there is something to run: it costs a git status."""
+    if isinstance(script, ScriptProblem):
+        return ""
+    checkout = find_checkout(site.repo, event.ref)
+    return obstacle(checkout) if checkout is not None else ""

@@ -1,0 +1,135 @@
+"""One repository with all that is needed to work in it, put together in one place."""
+
+from __future__ import annotations
+
+import functools
+import os
+import pwd
+import socket
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from aynig import dialects
+from aynig.dialects import Limits
+from aynig.executors import Executor
+from aynig.executors.subprocess import SubprocessExecutor
+from aynig.git.guard import SharedGuard
+from aynig.git.history import AnswerIndex
+from aynig.git.refs import RefStore
+from aynig.git.repo import Repo
+from aynig.git.scripts import ScriptShelf
+from aynig.git.worktrees import WorktreePool
+from aynig.lease import Leases
+from aynig.model import Holder, Statement, branch_of
+from aynig.processes import is_alive, this_holder
+from aynig.rescue import rescue_work
+from aynig.resources import states_folder
+from aynig.runs import RunArchive
+from aynig.scan import Scan
+from aynig.settings import Settings, matches, override, read_settings
+
+
+@dataclass(frozen=True)
+class Site:
+    """The parts that work on one repository share. `close` when done."""
+
+    repo: Repo
+    settings: Settings
+    holder: Holder
+    store: RefStore
+    leases: Leases
+    pool: WorktreePool
+    shelf: ScriptShelf
+    guard: SharedGuard
+    archive: RunArchive
+    answers: AnswerIndex
+    scan: Scan
+    executor: Executor
+    executed_by: str
+    log_level: str = "info"
+
+    @property
+    def read(self) -> functools.partial[Statement | None]:
+        """Reads a commit message within this repository's limits."""
+        return reader(self.settings)
+
+    def close(self) -> None:
+        self.pool.close()
+        self.store.close()
+
+
+def reader(settings: Settings) -> functools.partial[Statement | None]:
+    """What a commit message says, within the operator's limits."""
+    return functools.partial(dialects.read, limits=limits_of(settings))
+
+
+def make_scan(repo: Repo, settings: Settings) -> Scan:
+    """The branches that the operator wants worked on."""
+    glance = functools.partial(dialects.glance, limits=limits_of(settings))
+    return Scan(repo, glance, lambda ref: matches(settings, branch_of(ref)))
+
+
+def limits_of(settings: Settings) -> Limits:
+    """What a message may weigh here."""
+    return Limits(settings.message_limit, settings.trailer_limit)
+
+
+def load_settings(repo: Repo, **flags: object | None) -> Settings:
+    """The operator's settings of a repository: git config, then flags."""
+    return override(read_settings(repo.config), **flags)
+
+
+def open_site(path: Path | str, *, log_level: str = "info", **flags: object | None) -> Site:
+    """A repository ready to work in, as a runner of its own.
+
+    Raises RepositoryError or ConfigError with what to do.
+    """
+    repo = Repo.open(path)
+    settings = load_settings(repo, **flags)
+    repo.sync_objects()
+    return make_site(repo, settings, log_level=log_level)
+
+
+def make_site(repo: Repo, settings: Settings, *, log_level: str = "info") -> Site:
+    """The parts for an opened repository."""
+    holder = this_holder(_runner_id())
+    store = RefStore(repo, holder)
+    archive = RunArchive(repo.home)
+    read = reader(settings)
+    place = Path(settings.worktree_dir).expanduser() if settings.worktree_dir else None
+    if place is not None:
+        # Several repositories may share the folder.
+        place = (
+            place / f"{repo.name}-{uuid.uuid5(uuid.NAMESPACE_URL, str(repo.common_dir)).hex[:8]}"
+        )
+    scan = make_scan(repo, settings)
+    return Site(
+        repo=repo,
+        settings=settings,
+        holder=holder,
+        store=store,
+        leases=Leases(repo, store, holder, seconds=settings.lease_seconds, is_alive=is_alive),
+        pool=WorktreePool(repo, place, lambda run, left: rescue_work(repo, store, run, "", left)),
+        shelf=ScriptShelf(repo, states_folder()),
+        guard=SharedGuard(repo, archive.path),
+        archive=archive,
+        answers=AnswerIndex(repo, read, scan.take_fresh_tips),
+        scan=scan,
+        executor=SubprocessExecutor(),
+        executed_by=_executed_by(),
+        log_level=log_level,
+    )
+
+
+def _runner_id() -> str:
+    return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
+def _executed_by() -> str:
+    """Who runs the scripts, as `user@host`."""
+    try:
+        user = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        user = str(os.geteuid())
+    return f"{user}@{socket.gethostname()}"

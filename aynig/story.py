@@ -1,0 +1,133 @@
+"""One row a run: the same whether it was just done or is read from the history years later."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from aynig.answer import exit_status, outcome
+from aynig.errors import RepositoryError
+from aynig.git.history import Read, first_parents
+from aynig.git.repo import CommitInfo, Repo
+from aynig.model import Statement, branch_of
+from aynig.reconcile import Finished
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """A step of a task. All but branch, oid, state, subject and time may be None.
+
+    A row without `answers` is a state commit that a person or a script wrote. `oid` is None for a
+    run that left no answer. `exit` is as a shell gives it, `duration` in seconds, `script` the
+    oid of the blob that ran.
+    """
+
+    branch: str
+    oid: str | None
+    answers: str | None
+    from_state: str | None
+    state: str
+    run: str | None
+    attempt: int | None
+    exit: int | None
+    duration: float | None
+    executed_by: str | None
+    script: str | None
+    subject: str
+    time: float
+    rescue: str | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Did the run end badly? A later retry that was asked for is no failure."""
+        return self.exit not in (0, None) and self.state != "waiting"
+
+
+def row_of_run(finished: Finished, executed_by: str) -> RunRow:
+    """The row of a run that has just ended."""
+    plan, result, answer = finished.plan, finished.result, finished.answer
+    state = answer.state if answer is not None else _STATE_WITHOUT_ANSWER[finished.ending]
+    return RunRow(
+        branch=plan.event.branch,
+        oid=answer.oid if answer is not None else None,
+        answers=plan.event.oid,
+        from_state=plan.event.state,
+        state=state,
+        run=finished.lease.run,
+        attempt=plan.attempt,
+        exit=exit_status(result),
+        duration=round(result.duration, 3),
+        executed_by=executed_by,
+        script=plan.script.oid,
+        subject=answer.subject if answer is not None else finished.detail or outcome(result),
+        time=result.started + result.duration,
+        rescue=(answer.rescue or None) if answer is not None else None,
+    )
+
+
+_STATE_WITHOUT_ANSWER = {"deferred": "waiting", "refused": "refused", "drained": "stopped"}
+
+
+def rows_of_branch(
+    repo: Repo, ref: str, read: Read, *, most: int | None = None
+) -> Iterator[RunRow]:
+    """The story of a task, youngest first: each commit of its line that carries a state.
+
+    `most` is how many commits are looked at; all of them if it is None.
+    """
+    oid = repo.read_ref(ref)
+    if oid is None:
+        return
+    for info in itertools.islice(first_parents(repo, oid), most):
+        statement = read(info.message)
+        if statement is not None:
+            yield _row_of_commit(repo, branch_of(ref), info, statement, read)
+
+
+def _row_of_commit(
+    repo: Repo, branch: str, info: CommitInfo, statement: Statement, read: Read
+) -> RunRow:
+    answers = statement.value("answers")
+    return RunRow(
+        branch=branch,
+        oid=info.oid,
+        answers=answers,
+        from_state=_state_at(repo, answers, read) if answers else None,
+        state=statement.state,
+        run=statement.value("run"),
+        attempt=_number(statement.value("attempt")),
+        exit=_number(statement.value("exit")),
+        duration=_seconds(statement.value("duration")),
+        executed_by=statement.value("executed-by"),
+        script=statement.value("script"),
+        subject=statement.subject,
+        time=info.time,
+        rescue=statement.value("rescue"),
+    )
+
+
+def _state_at(repo: Repo, oid: str, read: Read) -> str | None:
+    # The field is a claim: it need not name a commit.
+    with contextlib.suppress(RepositoryError):
+        statement = read(repo.commit(oid).message)
+        return statement.state if statement is not None else None
+    return None
+
+
+def _number(text: str | None) -> int | None:
+    try:
+        return int(text) if text is not None else None
+    except ValueError:
+        return None
+
+
+def _seconds(text: str | None) -> float | None:
+    try:
+        seconds = float(text) if text is not None else None
+    except ValueError:
+        return None
+    # JSON has no word for what is not finite.
+    return seconds if seconds is not None and math.isfinite(seconds) else None
