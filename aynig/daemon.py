@@ -1,0 +1,285 @@
+"""Wakes, looks, and keeps as many runs going as it may; drains when it is told to stop.
+
+One thread decides (this loop), a pool of threads carries runs out. Whatever wakes the loop carries
+no facts: each turn compares the refs with what was last seen (design section 3), so polling alone
+is correct and watching only makes it fast.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from aynig import notices
+from aynig.desk import Desk, Work
+from aynig.doorbell import Doorbell
+from aynig.errors import AynigError
+from aynig.notices import Notice, Observer
+from aynig.reconcile import Outcome
+from aynig.recover import keep_house, recover
+from aynig.site import Site, load_settings
+from aynig.watch import Waker, Watcher
+
+_HOUSEKEEPING = 3600.0
+# A program that overwrites a ref file in place leaves no trace in its folder: how often, in
+# seconds, a look trusts nothing that is remembered.
+_AFRESH = 60.0
+# While something is fresher than the file system's clock can tell apart, look again this soon.
+_UNSETTLED = 0.06
+# Where a file system keeps whole seconds it takes two of them; a clock set back may take longer.
+_LONGEST_SETTLING = 5.0
+# How often `aynig run` looks for branches that moved while their scripts run.
+_ATTENTIVE = 1.0
+
+
+class Engine:
+    """Works in one or many repositories until told to stop, or until all is quiet.
+
+    `observe` is called with every Notice, one at a time, from any thread.
+    """
+
+    def __init__(
+        self,
+        sites: Iterable[Site],
+        observe: Observer,
+        *,
+        jobs: int,
+        poll: float,
+        until_quiet: bool = False,
+        follow: bool = True,
+    ) -> None:
+        self._observer = observe
+        self._observing = threading.Lock()
+        desks = (Desk(site, self._observe, follow=follow) for site in sites)
+        self._desks = {desk.key: desk for desk in desks}
+        self._jobs = jobs
+        self._poll = min(poll, _ATTENTIVE) if until_quiet else poll
+        self._until_quiet = until_quiet
+        self._follow = follow
+        self._waker = Waker()
+        self._watcher = Watcher(self._waker)
+        self._doorbells: list[Doorbell] = []
+        # One more than jobs: housekeeping must not wait for a script.
+        self._threads = ThreadPoolExecutor(max_workers=jobs + 1, thread_name_prefix="aynig")
+        self._done: deque[tuple[Desk, str, Outcome | BaseException]] = deque()
+        self._running = 0
+        self._stops = 0
+        self._stops_obeyed = 0
+        self._next_poll = 0.0
+        self._next_house = 0.0
+        self._next_afresh = 0.0
+        self._watch_problems: dict[str, str] = {}
+
+    def stop(self) -> None:
+        """Drain: nothing new starts, scripts get their grace. A second call stops at once.
+
+        May be called from a signal handler and from any thread.
+        """
+        self._stops += 1
+        self._waker.wake()
+
+    def run(self) -> None:
+        """Work until stopped, or until quiet where that was asked for."""
+        try:
+            self._begin()
+            while not self._turn():
+                pass
+        finally:
+            self._end()
+
+    # --- the loop ----------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        for desk in self._desks.values():
+            for leftover in recover(desk.site):
+                self._problem(desk, f"after a crash: {leftover.detail}")
+            self._hang_doorbell(desk)
+            if not self._until_quiet:
+                self._watcher.add(desk.key, desk.site.repo.common_dir)
+        if not self._until_quiet:
+            self._watcher.start()
+        for desk in self._desks.values():
+            desk.look(first=True)
+            self._observe(Notice("watching", desk.site.repo.name, detail=desk.key))
+        now = time.monotonic()
+        self._next_poll, self._next_house = now + self._poll, now
+        self._next_afresh = now + _AFRESH
+        self._mind_watcher()
+
+    def _hang_doorbell(self, desk: Desk) -> None:
+        name = str(desk.site.holder.pid)
+        if self._works_on_a_part(desk.site):
+            # A hook that hears only such a one still starts a run for what it passes over.
+            name += ".part"
+        path = desk.site.repo.home / "wake" / name
+        bell = Doorbell(path, lambda: self._waker.wake(desk.key))
+        self._doorbells.append(bell)
+        if bell.problem:
+            self._problem(desk, f"{bell.problem}: hooks can't wake us, polling goes on")
+
+    def _works_on_a_part(self, site: Site) -> bool:
+        """Do our flags leave branches aside that the repository's own settings do not?"""
+        return not self._follow or site.settings.branches != load_settings(site.repo).branches
+
+    def _turn(self) -> bool:
+        """One round: obey, collect, start, wait, look. True when there is no more to do."""
+        self._obey_stops()
+        self._collect()
+        now = time.monotonic()
+        if not self._stops:
+            for desk in self._desks.values():
+                desk.recheck(now)
+            self._start_runs()
+            self._keep_house(now)
+        if self._is_over() and not self._missed_anything():
+            return True
+        self._look_where_woken(self._waker.wait(self._pause()))
+        return False
+
+    def _is_over(self) -> bool:
+        if self._running or self._done:
+            return False
+        if self._stops:
+            return True
+        return self._until_quiet and not any(
+            desk.ready or desk.passing for desk in self._desks.values()
+        )
+
+    def _missed_anything(self) -> bool:
+        """The look after the doorbells are gone.
+
+        A hook that found one was heard before it went; a later one starts a run of its own.
+        """
+        if self._stops:
+            return False
+        for bell in self._doorbells:
+            bell.close()
+        for desk in self._desks.values():
+            desk.look()
+            self._settle(desk)
+        return any(desk.ready or desk.passing for desk in self._desks.values())
+
+    def _settle(self, desk: Desk) -> None:
+        """Look until a further change could not carry the same time stamp, if that ever comes."""
+        patience = time.monotonic() + _LONGEST_SETTLING
+        while not desk.settled and not self._stops and time.monotonic() < patience:
+            self._waker.wait(_UNSETTLED)
+            desk.look()
+
+    def _look_where_woken(self, woken: set[str]) -> None:
+        now = time.monotonic()
+        everywhere = now >= self._next_poll
+        if everywhere:
+            self._next_poll = now + self._poll
+            self._mind_watcher()
+        afresh = now >= self._next_afresh
+        if afresh:
+            self._next_afresh = now + _AFRESH
+        for key, desk in self._desks.items():
+            if afresh or everywhere or key in woken or not desk.settled:
+                desk.look(afresh=afresh)
+
+    def _pause(self) -> float:
+        """Seconds until something has to be done even if nothing wakes us."""
+        now = time.monotonic()
+        times = [self._next_poll]
+        for desk in self._desks.values():
+            due = desk.next_due()
+            if due is not None and not self._stops:
+                times.append(due)
+            if not desk.settled:
+                times.append(now + _UNSETTLED)
+        return max(min(times) - now, 0.0)
+
+    # --- runs --------------------------------------------------------------------------------
+
+    def _start_runs(self) -> None:
+        """Fill the free places, the repositories taking turns."""
+        desks = list(self._desks.values())
+        while desks and self._running < self._jobs:
+            for desk in list(desks):
+                work = desk.next_work() if self._running < self._jobs else None
+                if work is None:
+                    desks.remove(desk)
+                else:
+                    self._running += 1
+                    self._threads.submit(self._carry_out, desk, *work)
+
+    def _carry_out(self, desk: Desk, ref: str, work: Work) -> None:
+        outcome: Outcome | BaseException
+        try:
+            outcome = work()
+        except BaseException as error:
+            # A fault in one task must not stop the others: it becomes a hold of its branch.
+            outcome = error
+        self._done.append((desk, ref, outcome))
+        self._waker.wake()
+
+    def _collect(self) -> None:
+        while self._done:
+            desk, ref, outcome = self._done.popleft()
+            self._running -= 1
+            desk.collect(ref, outcome)
+
+    # --- beside ------------------------------------------------------------------------------
+
+    def _keep_house(self, now: float) -> None:
+        if now < self._next_house:
+            return
+        self._next_house = now + _HOUSEKEEPING
+        for desk in self._desks.values():
+            self._threads.submit(self._keep_one_house, desk)
+
+    def _keep_one_house(self, desk: Desk) -> None:
+        try:
+            keep_house(desk.site)
+        except (AynigError, OSError) as error:
+            self._problem(desk, f"could not tidy up: {error}")
+
+    def _mind_watcher(self) -> None:
+        """Try again what could not be watched, and tell once of what can't."""
+        if self._until_quiet:
+            return
+        self._watcher.mend()
+        problems = dict(self._watcher.problems)
+        for key, problem in problems.items():
+            if self._watch_problems.get(key) != problem:
+                self._observe(notices.of_problem(key, f"{problem}; polling goes on"))
+        self._watch_problems = problems
+
+    def _problem(self, desk: Desk, text: str) -> None:
+        self._observe(notices.of_problem(desk.site.repo.name, text))
+
+    def _observe(self, notice: Notice) -> None:
+        with self._observing:
+            self._observer(notice)
+
+    # --- stopping ----------------------------------------------------------------------------
+
+    def _obey_stops(self) -> None:
+        if self._stops == self._stops_obeyed:
+            return
+        at_once = self._stops > 1
+        self._stops_obeyed = self._stops
+        # From now on nothing new is taken on, so hooks must not count on us.
+        for bell in self._doorbells:
+            bell.close()
+        for desk in self._desks.values():
+            desk.drain(0.0 if at_once else desk.site.settings.grace)
+
+    def _end(self) -> None:
+        """Leave nothing behind: in this order, because a run that ends still writes refs."""
+        for bell in self._doorbells:
+            bell.close()
+        for desk in self._desks.values():
+            desk.drain(0.0)
+        self._threads.shutdown(wait=True)
+        self._collect()
+        self._watcher.stop()
+        for desk in self._desks.values():
+            desk.abandon_pending()
+            desk.site.close()
+        self._waker.close()

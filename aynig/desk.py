@@ -1,0 +1,305 @@
+"""What the daemon remembers of one repository between two looks.
+
+Nothing here must survive: a desk is built anew from the refs at every start.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from aynig import notices
+from aynig.errors import AynigError
+from aynig.executors import Control
+from aynig.facts import trusted_commit
+from aynig.model import ENDED_STATES, Hold, RefChange
+from aynig.notices import Observer
+from aynig.plan import FIRST_RECHECK, LONGEST_RECHECK
+from aynig.reconcile import Finished, Outcome, Pending, Reconciler, Started
+from aynig.site import Site
+
+# Holds that end by themselves, and soon: another runner at the same commit, a lock.
+_PASSING = frozenset({"busy", "copy"})
+# Holds that a change of the trusted tree may end.
+_OF_THE_TREE = frozenset(
+    {"missing-script", "not-executable", "bad-script", "bad-interpreter", "bad-config"}
+)
+# Holds that the end of another task may end.
+_OF_OTHER_TASKS = frozenset({"waiting", "blocked"})
+
+
+@dataclass
+class _Active:
+    """A branch that a thread is at work on."""
+
+    control: Control
+    # What the branch pointed at when the work was given out.
+    oid: str
+    # The commit that a script was started for; empty before that.
+    trigger: str = ""
+
+
+@dataclass
+class _Held:
+    """A branch that waits: for a change of refs, or until `due` on the monotonic clock."""
+
+    hold: Hold
+    oid: str
+    delay: float
+    due: float | None
+
+
+Work = Callable[[], Outcome]
+
+
+class Desk:
+    """The queue of one repository: what is ready, under way, held. Belongs to the loop's thread,
+    but for `started`."""
+
+    def __init__(self, site: Site, observe: Observer, *, follow: bool) -> None:
+        self.site = site
+        self.key = str(site.repo.common_dir)
+        self.settled = True
+        self._observe = observe
+        self._follow = follow
+        self._reconciler = Reconciler(site, self.started)
+        self._queue: deque[str] = deque()
+        self._queued: set[str] = set()
+        self._active: dict[str, _Active] = {}
+        self._held: dict[str, _Held] = {}
+        self._pending: dict[str, Pending] = {}
+        # The last hold of a branch: told of once, and looked at again ever less often.
+        self._last_hold: dict[str, _Held] = {}
+        self._trusted: str | None = None
+        self._gone = False
+
+    # --- looking -----------------------------------------------------------------------------
+
+    def look(self, *, first: bool = False, afresh: bool = False) -> None:
+        """Queue what changed since the last look; `afresh` trusts nothing remembered."""
+        if not self._is_there():
+            return
+        try:
+            scan = self.site.scan
+            if afresh:
+                self.settled = scan.look_afresh()
+            else:
+                # Our own runs change refs all the time, and look by themselves besides.
+                self.settled = scan.look_in_turn() if self._active else scan.look()
+        except AynigError as error:
+            self._observe(notices.of_problem(self.site.repo.name, str(error)))
+            return
+        changes = self.site.scan.take_changes()
+        for change in changes:
+            self._take_change(change.ref, change.new, first=first)
+        if not first:
+            self._free_others(changes)
+        self._mind_trust()
+
+    def _is_there(self) -> bool:
+        there = self.site.repo.common_dir.is_dir()
+        if not there and not self._gone:
+            self._observe(notices.of_problem(self.site.repo.name, "the repository is gone"))
+        self._gone = not there
+        return there
+
+    def _take_change(self, ref: str, oid: str | None, *, first: bool) -> None:
+        active = self._active.get(ref)
+        if active is not None and active.trigger not in ("", oid):
+            self._stop_if_moved(ref, active)
+        self._held.pop(ref, None)
+        tip = self.site.scan.tip(ref)
+        if tip is None or (not tip.state and not tip.fault):
+            self._last_hold.pop(ref, None)
+            return
+        if (tip.actionable or not first) and not self._is_answer_of(active, tip.oid):
+            self._observe(notices.of_event(self.site, ref, tip))
+        if (tip.actionable or (tip.fault and not first)) and (self._follow or first):
+            self._enqueue(ref)
+
+    def _is_answer_of(self, active: _Active | None, oid: str) -> bool:
+        """Was this landed by a run of ours that is about to say so?"""
+        if active is None or not active.trigger:
+            return False
+        statement = self.site.read(self.site.repo.commit(oid).message)
+        return statement is not None and statement.value("answers") == active.trigger
+
+    def _free_others(self, changes: Iterable[RefChange]) -> None:
+        """Look again at tasks that depend on another, where one may have ended or appeared."""
+        for change in changes:
+            if change.old is not None:
+                self._free_copies(change.old)
+            tip = self.site.scan.tip(change.ref)
+            if change.old is None or tip is None or tip.state in ENDED_STATES:
+                self._requeue(_OF_OTHER_TASKS)
+
+    def _free_copies(self, oid: str) -> None:
+        """One of several branches at a commit has moved on: the others may say why they wait."""
+        for ref, held in list(self._held.items()):
+            if held.hold.word == "copy" and held.oid == oid:
+                self._enqueue(ref)
+
+    def _stop_if_moved(self, ref: str, active: _Active) -> None:
+        """End a run whose answer can't land any more: the new tip is what counts.
+
+        The branch itself is asked: a look may be older than what the run was started for, where
+        several runners carry one chain on.
+        """
+        if self.site.repo.read_ref(ref) != active.trigger:
+            active.control.stop("canceled")
+
+    def _mind_trust(self) -> None:
+        """Scripts that come from another branch may be mended by a change there."""
+        trusted = trusted_commit(self.site.repo, self.site.settings)
+        if trusted != self._trusted:
+            self._trusted = trusted
+            self._requeue(_OF_THE_TREE)
+
+    def _requeue(self, words: frozenset[str]) -> None:
+        for ref, held in list(self._held.items()):
+            if held.hold.word in words and (held.due is None or words is _OF_THE_TREE):
+                self._enqueue(ref)
+
+    def _enqueue(self, ref: str) -> None:
+        self._held.pop(ref, None)
+        if ref not in self._queued:
+            self._queued.add(ref)
+            self._queue.append(ref)
+
+    # --- starting ----------------------------------------------------------------------------
+
+    def next_work(self) -> tuple[str, Work] | None:
+        """The next branch that can be worked on now, and what to call in a thread for it."""
+        for _ in range(len(self._queue)):
+            ref = self._queue.popleft()
+            if ref in self._active:
+                # Its turn comes when the run that is under way has ended.
+                self._queue.append(ref)
+                continue
+            self._queued.discard(ref)
+            tip = self.site.scan.tip(ref)
+            pending = self._pending.pop(ref, None)
+            control = Control()
+            if pending is not None:
+                oid = pending.plan.event.oid
+                self._active[ref] = _Active(control, oid, oid)
+                return ref, functools.partial(self._reconciler.finish, pending)
+            if tip is not None:
+                self._active[ref] = _Active(control, tip.oid)
+                return ref, functools.partial(self._reconciler.reconcile, ref, control)
+        return None
+
+    def started(self, started: Started) -> None:
+        """A script is about to start; called from the thread of the run."""
+        active = self._active.get(started.plan.event.ref)
+        if active is not None:
+            active.trigger = started.plan.event.oid
+            # It may have moved before there was a run that the look could have ended.
+            self._stop_if_moved(started.plan.event.ref, active)
+        self._observe(notices.of_start(self.site, started))
+
+    @property
+    def ready(self) -> bool:
+        """Is there anything that could be started now?"""
+        return any(ref not in self._active for ref in self._queue)
+
+    @property
+    def passing(self) -> bool:
+        """Does anything wait for what is over in a moment, such as a lock of another process?"""
+        return any(
+            held.hold.word in _PASSING and held.due is not None and held.delay < LONGEST_RECHECK
+            for held in self._held.values()
+        )
+
+    # --- collecting --------------------------------------------------------------------------
+
+    def collect(self, ref: str, outcome: Outcome | BaseException) -> None:
+        """Take in how the work on a branch ended."""
+        active = self._active.pop(ref, None)
+        oid = (active.trigger or active.oid) if active is not None else ""
+        if isinstance(outcome, BaseException):
+            self._hold(ref, oid, Hold("error", _told(outcome), time.time() + FIRST_RECHECK))
+        elif isinstance(outcome, Hold):
+            self._hold(ref, oid, outcome)
+        elif isinstance(outcome, Pending):
+            self._pending[ref] = outcome
+            detail = f"the answer waits: {outcome.detail}"
+            self._hold(ref, oid, Hold(outcome.word, detail, time.time() + FIRST_RECHECK))
+        elif isinstance(outcome, Finished):
+            self._finish(ref, outcome)
+
+    def _finish(self, ref: str, finished: Finished) -> None:
+        self._last_hold.pop(ref, None)
+        self._observe(notices.of_finish(self.site, finished))
+        if finished.deferral is not None:
+            deferral = finished.deferral
+            hold = Hold("waiting", deferral.reason, deferral.not_before)
+            due = time.monotonic() + deferral.seconds
+            held = _Held(hold, finished.plan.event.oid, 0.0, due)
+            self._held[ref] = self._last_hold[ref] = held
+            return
+        self._free_copies(finished.plan.event.oid)
+        if finished.answer is not None and finished.answer.state in ENDED_STATES:
+            self._requeue(_OF_OTHER_TASKS)
+        elif finished.ending != "drained" and self._follow:
+            self._enqueue(ref)
+
+    def _hold(self, ref: str, oid: str, hold: Hold) -> None:
+        before = self._last_hold.get(ref)
+        known = before is not None and (before.oid, before.hold.word) == (oid, hold.word)
+        delay = FIRST_RECHECK
+        if known and before is not None:
+            delay = min(before.delay * 2, LONGEST_RECHECK) or FIRST_RECHECK
+        due = None
+        if hold.until is not None:
+            # A task that asked for a time gets that time; anything else is looked at ever less.
+            wait = hold.until - time.time() if hold.word == "waiting" else delay
+            due = time.monotonic() + max(wait, 0.0)
+        held = _Held(hold, oid, delay, due)
+        self._last_hold[ref] = held
+        if not known and hold.word != "ended":
+            tip = self.site.scan.tip(ref)
+            state = tip.state if tip is not None else ""
+            self._observe(notices.of_hold(self.site, ref, oid, state, hold))
+        if ref not in self._queued:
+            self._held[ref] = held
+
+    # --- time --------------------------------------------------------------------------------
+
+    def recheck(self, now: float) -> None:
+        """Queue again what waited for a time that has come."""
+        for ref, held in list(self._held.items()):
+            if held.due is not None and held.due <= now:
+                self._enqueue(ref)
+
+    def next_due(self) -> float | None:
+        """When `recheck` will find something next, on the monotonic clock."""
+        return min((held.due for held in self._held.values() if held.due is not None), default=None)
+
+    # --- stopping ----------------------------------------------------------------------------
+
+    def drain(self, grace: float | None) -> None:
+        """Tell every script that is under way to come to its end."""
+        for active in list(self._active.values()):
+            active.control.stop("drained", grace)
+
+    def abandon_pending(self) -> None:
+        """Keep the answers that could not land, and give their leases back."""
+        for pending in self._pending.values():
+            try:
+                finished = self._reconciler.abandon(pending)
+            except AynigError as error:
+                self._observe(notices.of_problem(self.site.repo.name, str(error)))
+                continue
+            self._observe(notices.of_finish(self.site, finished))
+        self._pending.clear()
+
+
+def _told(error: BaseException) -> str:
+    """An error for people; what was not foreseen shows its type as well."""
+    if isinstance(error, AynigError):
+        return error.advice
+    return str(error) if isinstance(error, OSError) else repr(error)

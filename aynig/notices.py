@@ -1,0 +1,103 @@
+"""What the daemon tells while it works: a value for each event, run and answer.
+
+Faces (terminal, JSON) turn them into lines; nothing here prints.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from aynig.model import Hold, branch_of
+from aynig.reconcile import Finished, Started
+from aynig.scan import Tip
+from aynig.site import Site
+from aynig.story import RunRow, row_of_run
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """`kind` is one of event, run, answer, deferred, refused, drained, hold, problem, watching.
+
+    `hold` is the word of a Hold, `detail` a sentence for people; `row` is there when a run ended.
+    """
+
+    kind: str
+    repository: str
+    branch: str = ""
+    oid: str = ""
+    state: str = ""
+    run: str = ""
+    attempt: int = 0
+    script: str = ""
+    hold: str = ""
+    detail: str = ""
+    row: RunRow | None = None
+    time: float = field(default_factory=time.time)
+
+
+Observer = Callable[[Notice], None]
+
+
+def of_event(site: Site, ref: str, tip: Tip) -> Notice:
+    """A branch whose tip carries a state."""
+    return Notice("event", site.repo.name, branch_of(ref), tip.oid, tip.state)
+
+
+def of_start(site: Site, started: Started) -> Notice:
+    """A script that is about to start."""
+    plan = started.plan
+    return Notice(
+        "run",
+        site.repo.name,
+        plan.event.branch,
+        plan.event.oid,
+        plan.event.state,
+        run=started.lease.run,
+        attempt=plan.attempt,
+        script=plan.script.path,
+    )
+
+
+_KINDS = {
+    "answered": "answer",
+    "deferred": "deferred",
+    "refused": "refused",
+    "drained": "drained",
+}
+
+
+def of_finish(site: Site, finished: Finished) -> Notice:
+    """A run that is over, with or without an answer."""
+    row = row_of_run(finished, site.executed_by)
+    return Notice(
+        _KINDS[finished.ending],
+        site.repo.name,
+        row.branch,
+        row.oid or "",
+        row.state,
+        run=finished.lease.run,
+        attempt=finished.plan.attempt,
+        script=finished.plan.script.path,
+        detail=finished.detail or (finished.deferral.reason if finished.deferral else ""),
+        row=row,
+    )
+
+
+def of_hold(site: Site, ref: str, oid: str, state: str, hold: Hold) -> Notice:
+    """A branch that waits."""
+    return Notice(
+        "hold",
+        site.repo.name,
+        branch_of(ref),
+        oid,
+        state,
+        hold=hold.word,
+        detail=hold.detail,
+    )
+
+
+def of_problem(repository: str, detail: str) -> Notice:
+    """Something that is wrong beside the tasks."""
+    return Notice("problem", repository, detail=detail)

@@ -1,0 +1,119 @@
+"""Cleans up after the dead: what a crash left behind, and what nobody needs any more.
+
+Only refs and commits matter to a task, so everything here is safe to repeat and to be cut short.
+Nothing of a living process is touched.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from aynig.doorbell import sweep as sweep_doorbells
+from aynig.errors import AynigError
+from aynig.git.landings import recover_landings
+from aynig.git.locks import StaleLock, clear_stale_locks, find_stale_locks
+from aynig.git.refs import RefEdit, pack_many_refs
+from aynig.git.repo import Repo
+from aynig.lease import lease_name, read_lease
+from aynig.model import ENDED_STATES, HEADS, LEASES, Lease
+from aynig.processes import is_alive, is_running, kill_marked
+from aynig.site import Site
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """Something that a dead runner left: what it is, and the command or step that mends it."""
+
+    word: str
+    detail: str
+
+
+def pid_alive(pid: int) -> bool:
+    """Is there a process of this number? A zombie is none."""
+    return pid > 0 and is_running(pid)
+
+
+def dead_leases(repo: Repo) -> list[Lease]:
+    """The leases whose holders are dead processes of this host."""
+    return [lease for lease in _leases(repo) if is_alive(lease.holder) is False]
+
+
+def _leases(repo: Repo) -> Iterator[Lease]:
+    for name, oid in repo.refs_below(LEASES).items():
+        found = read_lease(repo, name, oid)
+        if isinstance(found, Lease):
+            yield found
+
+
+def stale_locks(repo: Repo) -> list[StaleLock]:
+    """The ref locks that dead runners left."""
+    return find_stale_locks(repo, is_alive, pid_alive)
+
+
+def recover(site: Site) -> list[Leftover]:
+    """Undo what dead runners of this repository left; says what was found.
+
+    In this order: a lock would keep the rest from being mended, a half landing shows a person
+    changes that nobody made, a script that outlived its runner still writes.
+    """
+    told = []
+    locks = stale_locks(site.repo)
+    clear_stale_locks(locks)
+    told += [Leftover("lock", f"removed the stale lock of {lock.ref}") for lock in locks]
+    told += [Leftover("landing", text) for text in recover_landings(site.repo, is_alive)]
+    for lease in dead_leases(site.repo):
+        told.append(_bury(site, lease))
+    sweep_doorbells(site.repo.home / "wake", pid_alive)
+    recovered = site.pool.sweep(site.settings.retention)
+    if recovered:
+        told.append(Leftover("worktree", f"took back {recovered} worktrees"))
+    return told
+
+
+def _bury(site: Site, lease: Lease) -> Leftover:
+    killed = kill_marked(lease.run)
+    try:
+        # Free at once, and yet the next attempt is not the first: one that kills its runner shows.
+        site.leases.defer(lease, 0.0, "its runner died")
+    except AynigError as error:
+        return Leftover("lease", f"the lease of {lease.ref} could not be freed: {error}")
+    scripts = f", ended {len(killed)} processes of it" if killed else ""
+    return Leftover("lease", f"freed the lease of {lease.ref}, run {lease.run}{scripts}")
+
+
+def keep_house(site: Site) -> None:
+    """Forget what has served its time: run folders, written-out scripts, worktrees, leases."""
+    now = time.time()
+    retention = site.settings.retention
+    site.archive.sweep(retention, now)
+    site.shelf.sweep(retention, now)
+    site.pool.sweep(retention)
+    site.store.delete(_spent_leases(site, now - retention))
+    pack_many_refs(site.repo)
+
+
+def _spent_leases(site: Site, before: float) -> list[RefEdit]:
+    """The lease refs of branches that are gone, or that ended long ago."""
+    needed = {
+        lease_name(ref)
+        for ref in site.repo.refs_below(HEADS)
+        if not _ended_before(site, ref, before)
+    }
+    return [
+        RefEdit(name, oid, None)
+        for name, oid in site.repo.refs_below(LEASES).items()
+        if name not in needed and not _may_be_live(site.repo, name, oid)
+    ]
+
+
+def _may_be_live(repo: Repo, name: str, oid: str) -> bool:
+    """Only a lease of a branch that is there keeps anybody out."""
+    lease = read_lease(repo, name, oid)
+    return isinstance(lease, Lease) and repo.read_ref(lease.ref) is not None
+
+
+def _ended_before(site: Site, ref: str, before: float) -> bool:
+    tip = site.scan.tip(ref)
+    return tip is not None and tip.state in ENDED_STATES and tip.time < before

@@ -1,0 +1,263 @@
+"""What is ready, under way and held in one repository, step by step without threads."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from aynig.desk import Desk
+from aynig.errors import RepositoryError
+from aynig.model import HEADS
+from aynig.notices import Notice
+from aynig.site import open_site
+from tests.world import SCRIPT_OK, GitRepo
+
+GO = "Please go\n\naynig: go\n"
+CHAIN = {
+    ".aynig/go": '#!/bin/sh\necho "aynig: next" >"$AYNIG_RESPONSE"\n',
+    ".aynig/next": SCRIPT_OK,
+}
+
+
+@dataclass
+class Work:
+    """A desk, and what it told."""
+
+    desk: Desk
+    told: list[Notice] = field(default_factory=list)
+
+    def step(self) -> str | None:
+        """Do the next piece of work to its end; the branch."""
+        work = self.desk.next_work()
+        if work is None:
+            return None
+        ref, carry_out = work
+        self.desk.collect(ref, carry_out())
+        return ref.removeprefix(HEADS)
+
+    def steps(self) -> list[str]:
+        done = []
+        while (branch := self.step()) is not None:
+            done.append(branch)
+        return done
+
+    def kinds(self, *wanted: str) -> list[str]:
+        return [n.hold or n.kind for n in self.told if not wanted or n.kind in wanted]
+
+    def look(self, *, first: bool = False) -> None:
+        self.desk.look(first=first)
+        while not self.desk.settled:
+            self.desk.look(first=first)
+
+
+Open = Callable[..., Work]
+
+
+@pytest.fixture
+def opened(repo: GitRepo) -> Iterator[Open]:
+    desks: list[Desk] = []
+
+    def make(*, follow: bool = True) -> Work:
+        told: list[Notice] = []
+        work = Work(Desk(open_site(repo.path), told.append, follow=follow), told)
+        desks.append(work.desk)
+        return work
+
+    yield make
+    for desk in desks:
+        desk.site.close()
+
+
+def task(repo: GitRepo, branch: str = "task", message: str = GO, **files: str) -> str:
+    found: dict[str, str | bytes | None] = {**(files or CHAIN)}
+    return repo.commit(message, branch=branch, parent=repo.tip(), files=found)
+
+
+def test_a_chain_is_followed_without_another_look(repo: GitRepo, opened: Open) -> None:
+    task(repo)
+    work = opened()
+    work.look(first=True)
+    assert work.steps()[:2] == ["task", "task"]
+    assert repo.state("task") == "done"
+    assert work.kinds("run", "answer") == ["run", "answer", "run", "answer"]
+
+
+def test_without_following_each_task_runs_once(repo: GitRepo, opened: Open) -> None:
+    task(repo)
+    work = opened(follow=False)
+    work.look(first=True)
+    work.steps()
+    work.look()
+    assert work.steps() == []
+    assert repo.state("task") == "next"
+
+
+def test_what_has_ended_is_no_work(repo: GitRepo, opened: Open) -> None:
+    task(repo, message="x\n\naynig: done\n")
+    work = opened()
+    work.look(first=True)
+    assert not work.desk.ready
+    assert work.steps() == []
+
+
+def test_a_branch_is_worked_on_once_at_a_time(repo: GitRepo, opened: Open) -> None:
+    task(repo)
+    work = opened()
+    work.look(first=True)
+    first = work.desk.next_work()
+    assert first is not None
+    repo.commit(GO, branch="task")
+    work.look()
+    assert work.desk.next_work() is None
+    assert not work.desk.ready
+    work.desk.collect(first[0], first[1]())
+    assert work.desk.ready
+
+
+def test_a_hold_is_told_once_for_a_commit(repo: GitRepo, opened: Open) -> None:
+    task(repo, nothing="x")
+    work = opened()
+    work.look(first=True)
+    work.steps()
+    assert work.kinds("hold") == ["missing-script"]
+    repo.commit("unrelated", branch="another", parent=repo.tip())
+    work.look()
+    work.steps()
+    assert work.kinds("hold") == ["missing-script"]
+
+
+def test_a_new_commit_with_the_same_fault_is_told_again(repo: GitRepo, opened: Open) -> None:
+    task(repo, nothing="x")
+    work = opened()
+    work.look(first=True)
+    work.steps()
+    repo.commit(GO, branch="task")
+    work.look()
+    work.steps()
+    assert work.kinds("hold") == ["missing-script"] * 2
+
+
+def test_a_task_goes_on_as_soon_as_its_script_is_mended(repo: GitRepo, opened: Open) -> None:
+    repo.git("config", "aynig.scripts", "main")
+    task(repo)
+    work = opened()
+    work.look(first=True)
+    work.steps()
+    assert work.kinds("hold") == ["missing-script"]
+    repo.commit("scripts", files={".aynig/go": SCRIPT_OK})
+    work.look()
+    work.steps()
+    assert repo.state("task") == "done"
+
+
+def test_a_task_goes_on_as_soon_as_the_branch_of_the_scripts_is_there(
+    repo: GitRepo, opened: Open
+) -> None:
+    repo.git("config", "aynig.scripts", "trusted")
+    task(repo)
+    work = opened()
+    work.look(first=True)
+    work.steps()
+    assert work.kinds("hold") == ["bad-config"]
+    repo.commit("scripts", branch="trusted", parent=repo.tip(), files={".aynig/go": SCRIPT_OK})
+    work.look()
+    work.steps()
+    assert repo.state("task") == "done"
+
+
+def test_a_task_goes_on_as_soon_as_what_it_depends_on_is_done(repo: GitRepo, opened: Open) -> None:
+    first = task(repo, "z-first", "x\n\naynig: stalled\n")
+    task(repo, "task", f"{GO}aynig: depends-on: {first}\n", **{".aynig/go": SCRIPT_OK})
+    work = opened()
+    work.look(first=True)
+    work.steps()
+    assert work.kinds("hold") == ["waiting", "stalled"]
+    repo.commit("x\n\naynig: done\n", branch="z-first")
+    work.look()
+    work.steps()
+    assert repo.state("task") == "done"
+
+
+def test_a_task_that_asked_for_later_is_due_then_and_not_before(
+    repo: GitRepo, opened: Open
+) -> None:
+    later = (
+        '#!/bin/sh\nprintf "no\\001 network\\n\\naynig: retry-after: 1h\\n" >"$AYNIG_RESPONSE"\n'
+        "exit 75\n"
+    )
+    task(repo, **{".aynig/go": later})
+    work = opened()
+    work.look(first=True)
+    assert work.steps() == ["task"]
+    assert work.kinds("deferred", "hold", "problem") == ["deferred"]
+    due = work.desk.next_due()
+    assert due is not None
+    work.desk.recheck(due - 1)
+    assert work.steps() == []
+    work.desk.recheck(due)
+    assert work.steps() == ["task"]
+    assert due - time.monotonic() > 3000
+
+
+def test_what_went_wrong_unforeseen_is_a_hold_that_is_looked_at_again(
+    repo: GitRepo, opened: Open
+) -> None:
+    task(repo)
+    work = opened()
+    work.look(first=True)
+    got = work.desk.next_work()
+    assert got is not None
+    work.desk.collect(got[0], RepositoryError("the disk is gone", hint="Mount it."))
+    (hold,) = [notice for notice in work.told if notice.kind == "hold"]
+    assert (hold.hold, hold.detail) == ("error", "the disk is gone: Mount it.")
+    assert work.desk.next_due() is not None
+
+
+def test_a_branch_that_is_gone_is_forgotten(repo: GitRepo, opened: Open) -> None:
+    task(repo)
+    work = opened()
+    work.look(first=True)
+    repo.git("branch", "-D", "task")
+    work.look()
+    assert work.steps() == []
+
+
+def test_a_repository_that_is_gone_is_told_once(repo: GitRepo, opened: Open) -> None:
+    work = opened()
+    work.look(first=True)
+    repo.path.rename(repo.path.with_name("away"))
+    work.desk.look()
+    work.desk.look()
+    assert work.kinds("problem") == ["problem"]
+    repo.path.with_name("away").rename(repo.path)
+    task(repo)
+    work.look()
+    assert work.desk.ready
+
+
+def test_an_answer_with_more_trailers_than_a_message_may_have_is_a_failure(
+    repo: GitRepo, opened: Open
+) -> None:
+    many = (
+        "#!/bin/sh\nfor n in $(seq 300); do echo aynig: meta-k: $n; done >$AYNIG_RESPONSE\n"
+        "echo aynig: next >>$AYNIG_RESPONSE\n"
+    )
+    task(repo, **{".aynig/go": many})
+    work = opened()
+    work.look(first=True)
+    work.steps()
+    assert repo.state("task") == "failed"
+    assert "300 trailers" in repo.fields("task")["fault"]
+
+
+def test_an_answer_as_long_as_a_message_may_be_is_a_failure(repo: GitRepo, opened: Open) -> None:
+    long = "#!/bin/sh\n{ echo s; echo; head -c 1048000 /dev/zero | tr '\\0' x; } >$AYNIG_RESPONSE\n"
+    task(repo, **{".aynig/go": long})
+    work = opened()
+    work.look(first=True)
+    work.steps()
+    assert repo.state("task") == "failed"
+    assert "longer than" in repo.fields("task")["fault"]

@@ -1,0 +1,132 @@
+"""What a dead runner left is mended; nothing of a living one is touched."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from aynig.facts import gather
+from aynig.git.refs import RefEdit
+from aynig.lease import Leases, lease_name
+from aynig.model import HEADS, LEASES, Event, Lease
+from aynig.processes import is_alive, start_time, this_holder
+from aynig.recover import dead_leases, keep_house, pid_alive, recover
+from aynig.scan import read_event
+from aynig.site import Site, open_site
+from tests.world import SCRIPT_OK, GitRepo
+
+GO = "Please go\n\naynig: go\n"
+
+
+@pytest.fixture
+def site(repo: GitRepo) -> Iterator[Site]:
+    opened = open_site(repo.path)
+    yield opened
+    opened.close()
+
+
+def ask(repo: GitRepo, site: Site, branch: str = "task") -> Event:
+    oid = repo.commit(GO, branch=branch, parent=repo.tip(), files={".aynig/go": SCRIPT_OK})
+    event = read_event(site.repo, HEADS + branch, oid, site.read)
+    assert event is not None
+    return event
+
+
+def taken(site: Site, event: Event, *, dead: bool, attempt: int = 1) -> Lease:
+    """A lease of another runner of this host, which lives or has died."""
+    holder = this_holder("another-runner")
+    if dead:
+        process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+        holder = replace(holder, pid=process.pid, started=start_time(process.pid))
+        process.communicate()
+    leases = Leases(site.repo, site.store, holder, seconds=60.0, is_alive=is_alive)
+    return leases.acquire(event, None, f"run-of-{event.branch}", attempt)
+
+
+def leases_left(repo: GitRepo) -> list[str]:
+    return repo.git("for-each-ref", "--format=%(refname)", LEASES).splitlines()
+
+
+def test_the_lease_of_a_dead_runner_is_freed_and_its_attempt_counted(
+    repo: GitRepo, site: Site
+) -> None:
+    event = ask(repo, site)
+    lease = taken(site, event, dead=True, attempt=3)
+    assert dead_leases(site.repo) == [replace(lease, time=dead_leases(site.repo)[0].time)]
+    assert [leftover.word for leftover in recover(site)] == ["lease"]
+    grounds = gather(site, event)
+    assert (grounds.facts.lease, grounds.facts.attempts) == (None, 3)
+    assert site.leases.acquire(event, grounds.lease_seen, "run-2", 4)
+    assert dead_leases(site.repo) == []
+
+
+def test_the_lease_of_a_living_runner_stays(repo: GitRepo, site: Site) -> None:
+    event = ask(repo, site)
+    lease = taken(site, event, dead=False)
+    assert recover(site) == []
+    assert site.repo.read_ref(lease.name) == lease.oid
+
+
+def test_a_script_that_outlived_its_runner_is_ended(repo: GitRepo, site: Site) -> None:
+    lease = taken(site, ask(repo, site), dead=True)
+    stray = subprocess.Popen(
+        ["sleep", "600"], env={**os.environ, "AYNIG_RUN_ID": lease.run}, start_new_session=True
+    )
+    bystander = subprocess.Popen(["sleep", "600"], env={**os.environ, "AYNIG_RUN_ID": "another"})
+    try:
+        (told,) = recover(site)
+        assert "ended 1 processes" in told.detail
+        assert stray.wait() == -9
+        assert bystander.poll() is None
+    finally:
+        for process in (stray, bystander):
+            process.kill()
+            process.wait()
+
+
+def test_recovering_again_finds_nothing(repo: GitRepo, site: Site) -> None:
+    taken(site, ask(repo, site), dead=True)
+    recover(site)
+    assert recover(site) == []
+
+
+def test_lease_refs_of_branches_that_are_gone_are_swept(repo: GitRepo, site: Site) -> None:
+    kept, gone = ask(repo, site, "kept"), ask(repo, site, "gone")
+    for event in (kept, gone):
+        taken(site, event, dead=False)
+    repo.git("branch", "-D", "gone")
+    site.scan.look()
+    keep_house(site)
+    assert leases_left(repo) == [lease_name(kept.ref)]
+
+
+def test_lease_refs_of_tasks_that_ended_are_swept_after_the_retention(
+    repo: GitRepo, site: Site
+) -> None:
+    for branch, state in (("old", "done"), ("asked", "go")):
+        oid = repo.commit(f"x\n\naynig: {state}\n", branch=branch, parent=repo.tip())
+        site.store.commit([RefEdit(lease_name(HEADS + branch), None, oid)])
+    repo._clock = int(time.time())
+    oid = repo.commit("x\n\naynig: done\n", branch="young", parent=repo.tip())
+    site.store.commit([RefEdit(lease_name(HEADS + "young"), None, oid)])
+    site.scan.look()
+    keep_house(site)
+    left = leases_left(repo)
+    assert sorted(left) == sorted(lease_name(HEADS + name) for name in ("asked", "young"))
+
+
+def test_a_process_that_ended_is_not_alive() -> None:
+    process = subprocess.Popen(["true"])
+    # Not yet waited for, it is a zombie in between: that is no life either.
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert not pid_alive(process.pid)
+    process.wait()
+    assert not pid_alive(process.pid)
+    assert not pid_alive(0)
+    assert pid_alive(os.getpid())
