@@ -1,0 +1,69 @@
+"""`aynig log`: the story of a task."""
+
+from __future__ import annotations
+
+import click
+
+from aynig.cli.output import json_option, moment, print_json, print_table
+from aynig.cli.rows import message, row_as_json, took
+from aynig.errors import UserError
+from aynig.git.repo import Repo
+from aynig.model import HEADS, branch_of
+from aynig.site import load_settings, reader
+from aynig.story import RunRow, rows_of_branch
+from aynig.text import quote
+
+
+@click.command("log")
+@click.argument("branch", required=False)
+@json_option
+def command(branch: str | None, as_json: bool) -> int:
+    """Show the story of a task, oldest first: each state, who executed it, how long, exit, oid.
+
+    Without BRANCH it is that of the branch that is checked out.
+
+    \b
+    Example:
+      aynig log task/login
+    """
+    repo = Repo.open(".")
+    ref = _ref(repo, branch)
+    rows = list(rows_of_branch(repo, ref, reader(load_settings(repo))))
+    rows.reverse()
+    if as_json:
+        print_json([row_as_json(row) for row in rows])
+    elif rows:
+        _print(rows)
+    else:
+        click.echo(f"{quote(branch_of(ref))} is no task: none of its commits carries a state.")
+    return 0
+
+
+def _ref(repo: Repo, branch: str | None) -> str:
+    if branch is not None:
+        ref: str | None = HEADS + branch
+    else:
+        ref = repo.current_ref()
+    if ref is None:
+        raise UserError("HEAD is detached", hint="Name a branch: `aynig log BRANCH`.")
+    if repo.read_ref(ref) is None:
+        raise UserError(f"there is no branch {quote(branch_of(ref))}", hint="See `git branch`.")
+    return ref
+
+
+def _print(rows: list[RunRow]) -> None:
+    columns = {
+        "when (UTC)": [moment(row.time) for row in rows],
+        "state": [row.state for row in rows],
+        "from": [row.from_state or "" for row in rows],
+        "exit": ["" if row.exit is None else str(row.exit) for row in rows],
+        "took": [took(row) for row in rows],
+        "try": ["" if row.attempt is None else str(row.attempt) for row in rows],
+        "by": [row.executed_by or "" for row in rows],
+        "commit": [(row.oid or "")[:10] for row in rows],
+        "message": [message(row) for row in rows],
+    }
+    if all(row.attempt in (None, 1) for row in rows):
+        # Most tasks succeed at the first: the room is better used for the message.
+        del columns["try"]
+    print_table(list(columns), zip(*columns.values(), strict=True), stretch="message")

@@ -1,0 +1,64 @@
+"""Rows of runs as `run` and `log` show them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from aynig.cli.output import print_table, timestamp
+from aynig.durations import format_duration
+from aynig.story import RunRow
+
+
+def row_as_json(row: RunRow) -> dict[str, Any]:
+    """A row for programs: oids whole, times RFC 3339, durations in seconds."""
+    return {
+        "branch": row.branch,
+        "oid": row.oid,
+        "answers": row.answers,
+        "from_state": row.from_state,
+        "state": row.state,
+        "run": row.run,
+        "attempt": row.attempt,
+        "exit": row.exit,
+        "duration": row.duration,
+        "executed_by": row.executed_by,
+        "script": row.script,
+        "subject": row.subject,
+        "rescue": row.rescue,
+        "time": timestamp(row.time),
+    }
+
+
+def print_run_table(rows: Sequence[RunRow]) -> None:
+    """The closing table of `aynig run`."""
+    if not rows:
+        print("Nothing to run.")
+        return
+    print_table(
+        ("branch", "state", "answer", "exit", "took", "commit", "message"),
+        [
+            (
+                row.branch,
+                row.from_state or "",
+                row.state,
+                "" if row.exit is None else str(row.exit),
+                took(row),
+                (row.oid or "")[:10],
+                message(row),
+            )
+            for row in rows
+        ],
+        stretch="message",
+    )
+    failed = sum(row.failed for row in rows)
+    print(f"{len(rows)} {'run' if len(rows) == 1 else 'runs'}, {failed} failed.")
+
+
+def took(row: RunRow) -> str:
+    return "" if row.duration is None else format_duration(row.duration)
+
+
+def message(row: RunRow) -> str:
+    """The subject without the `from -> to: ` that the columns say already."""
+    return row.subject.removeprefix(f"{row.from_state} -> {row.state}").removeprefix(": ")

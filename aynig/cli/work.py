@@ -1,0 +1,107 @@
+"""What `run` and `daemon` share: their options, their log lines, and how signals reach them."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+import click
+
+from aynig.cli.output import paint, timestamp
+from aynig.cli.rows import message, row_as_json, took
+from aynig.daemon import Engine
+from aynig.notices import Notice
+from aynig.text import escape
+
+branch_option = click.option(
+    "--branch",
+    "branches",
+    metavar="GLOB",
+    multiple=True,
+    help="Only branches that match; repeatable. `*` matches slashes too.",
+)
+jobs_option = click.option("--jobs", metavar="N", help="Run at most N scripts at the same time.")
+role_option = click.option(
+    "--role", metavar="NAME", help="Look for scripts below roles/NAME first, where none is set."
+)
+
+
+@contextlib.contextmanager
+def signals(engine: Engine) -> Iterator[list[int]]:
+    """SIGINT, SIGTERM and SIGHUP drain, a second one stops at once; the list holds what came."""
+    caught: list[int] = []
+
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        caught.append(number)
+        engine.stop()
+
+    # What was started with nohup stays deaf to a terminal that goes away.
+    wanted = [each for each in _STOPPING if signal.getsignal(each) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, on_signal) for number in wanted}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def print_progress(notice: Notice) -> None:
+    """One line for people, on standard error: standard output is for the table."""
+    text = notice_as_text(notice)
+    if text and notice.kind not in ("event", "watching"):
+        click.echo(text, file=sys.stderr)
+
+
+def notice_as_text(notice: Notice) -> str:
+    """A notice as a line without its time."""
+    branch = escape(notice.branch)
+    kind = paint(f"{notice.kind:<8}", _colour(notice), stream=sys.stderr)
+    if notice.kind == "event":
+        return f"{kind} {branch}: {escape(notice.state) or 'malformed'} at {notice.oid[:10]}"
+    if notice.kind == "run":
+        attempt = f", attempt {notice.attempt}" if notice.attempt > 1 else ""
+        return f"{kind} {branch}: {notice.state} (run {notice.run}{attempt})"
+    if notice.kind == "hold":
+        state = escape(notice.state) or "?"
+        return f"{kind} {branch}: {state}: {notice.hold}: {escape(notice.detail)}"
+    if notice.kind in ("problem", "watching"):
+        return f"{kind} {escape(notice.repository)}: {escape(notice.detail)}"
+    assert notice.row is not None
+    row = notice.row
+    where = f" at {row.oid[:10]}" if row.oid else ""
+    words = message(row) if notice.kind == "answer" else notice.detail
+    said = f": {escape(words)}" if words else ""
+    return f"{kind} {branch}: {row.from_state} -> {row.state}{where} in {took(row)}{said}"
+
+
+def _colour(notice: Notice) -> str | None:
+    from aynig.cli.output import COLOURS
+
+    if notice.row is not None and notice.row.failed:
+        return "red"
+    return COLOURS.get(notice.hold) or COLOURS.get(notice.kind)
+
+
+def notice_as_json(notice: Notice) -> dict[str, Any]:
+    """A notice for programs."""
+    found: dict[str, Any] = {
+        "time": timestamp(notice.time),
+        "kind": notice.kind,
+        "repository": notice.repository,
+    }
+    if notice.branch:
+        found |= {"branch": notice.branch, "oid": notice.oid or None, "state": notice.state}
+    for key in ("run", "attempt", "script", "hold", "detail"):
+        value = getattr(notice, key)
+        if value:
+            found[key] = value
+    if notice.row is not None:
+        found |= row_as_json(notice.row) | {"time": found["time"]}
+    return found

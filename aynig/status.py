@@ -1,0 +1,143 @@
+"""The read model that every face uses: a row a branch, with its state and what holds it."""
+
+from __future__ import annotations
+
+import calendar
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from aynig.errors import ConfigError, RepositoryError
+from aynig.facts import gather
+from aynig.git.checkouts import find_checkout, obstacle
+from aynig.model import Event, Hold, Lease, Plan, branch_of
+from aynig.plan import make_plan, state_hold
+from aynig.scan import Tip, read_event
+from aynig.site import Site
+from aynig.story import RunRow, rows_of_branch
+
+# How far back the last answer is looked for: people's own commits may lie on top of it, and below
+# a new task there may be the whole history of a project.
+_COMMITS_BACK = 50
+NOTHING_RUNS = "nothing runs here: `aynig run` or `aynig daemon` starts what is ready"
+
+
+@dataclass(frozen=True, slots=True)
+class StatusRow:
+    """One branch. `hold` is None for a task that is ready, and for a branch with no state.
+
+    `since` is when the hold began: the start of the run, otherwise the time of the tip.
+    """
+
+    branch: str
+    tip: str
+    state: str | None
+    hold: str | None
+    detail: str
+    since: float
+    until: float | None = None
+    run: str | None = None
+    runner: str | None = None
+    last_answer: RunRow | None = None
+
+
+def status_rows(site: Site, *, idle: bool = False) -> Iterator[StatusRow]:
+    """A row for each branch that carries a state, by name; with `idle` for all branches."""
+    site.scan.look()
+    site.scan.take_changes()
+    for ref, tip in sorted(site.scan.tips().items()):
+        if tip.state or tip.fault:
+            yield _task_row(site, ref, tip)
+        elif idle:
+            yield StatusRow(branch_of(ref), tip.oid, None, None, "no state", tip.time)
+    for ref, reason in sorted(site.scan.broken.items()):
+        yield StatusRow(branch_of(ref), "", None, "broken", reason, 0.0)
+
+
+def status_row(site: Site, ref: str) -> StatusRow | None:
+    """The row of one branch; None where there is none."""
+    site.scan.look()
+    tip = site.scan.tip(ref)
+    return _task_row(site, ref, tip) if tip is not None else None
+
+
+def _task_row(site: Site, ref: str, tip: Tip) -> StatusRow:
+    hold, lease = _hold(site, ref, tip)
+    run = lease.run if lease is not None else None
+    return StatusRow(
+        branch=branch_of(ref),
+        tip=tip.oid,
+        state=tip.state or None,
+        hold=hold.word if hold is not None else None,
+        detail=hold.detail if hold is not None else _readiness(site),
+        since=_run_time(run) or tip.time,
+        until=hold.until if hold is not None and hold.word == "waiting" else None,
+        run=run,
+        runner=lease.holder.runner if lease is not None else None,
+        last_answer=_last_answer(site, ref),
+    )
+
+
+def _hold(site: Site, ref: str, tip: Tip) -> tuple[Hold | None, Lease | None]:
+    try:
+        event = read_event(site.repo, ref, tip.oid, site.read)
+    except RepositoryError as error:
+        return Hold("unreadable", error.advice), None
+    if event is None:
+        return None, None
+    hold = state_hold(event)
+    if hold is not None:
+        return hold, None
+    if not site.scan.wanted(ref):
+        return Hold("excluded", "aynig.branch names other branches only"), None
+    try:
+        facts = gather(site, event).facts
+    except ConfigError as error:
+        return Hold("bad-config", error.advice), None
+    except RepositoryError as error:
+        return Hold("unreadable", error.advice), None
+    planned = make_plan(event, facts)
+    if facts.lease is not None:
+        return _answer_waits(site, event, facts.lease) or _as_hold(planned), facts.lease
+    return _as_hold(planned), None
+
+
+def _as_hold(planned: Plan | Hold) -> Hold | None:
+    return planned if isinstance(planned, Hold) else None
+
+
+def _answer_waits(site: Site, event: Event, lease: Lease) -> Hold | None:
+    """The script is over, and its answer waits for a person's working tree to be clean."""
+    folder = site.archive.find(lease.run)
+    checkout = find_checkout(site.repo, event.ref)
+    if folder is None or checkout is None or "ended" not in folder.facts():
+        return None
+    reason = obstacle(checkout)
+    return Hold("dirty-worktree", f"the answer waits: {reason}") if reason else None
+
+
+def _readiness(site: Site) -> str:
+    return "ready" if runners(site) else f"ready; {NOTHING_RUNS}"
+
+
+def runners(site: Site) -> list[str]:
+    """The processes that listen for a poke in this repository, by process id."""
+    try:
+        names = [entry.name for entry in (site.repo.home / "wake").iterdir()]
+    except OSError:
+        return []
+    return [name for name in names if name.isdigit()]
+
+
+def _run_time(run: str | None) -> float | None:
+    """When a run began, from its id."""
+    stamp = (run or "").partition("-")[0]
+    try:
+        return float(calendar.timegm(time.strptime(stamp, "%Y%m%dT%H%M%SZ")))
+    except ValueError:
+        return None
+
+
+def _last_answer(site: Site, ref: str) -> RunRow | None:
+    rows = rows_of_branch(site.repo, ref, site.read, most=_COMMITS_BACK)
+    return next((row for row in rows if row.answers is not None), None)

@@ -1,0 +1,299 @@
+"""What people ask of a task: submit, retry, cancel. Each is one state commit on its branch."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from aynig import trailers
+from aynig.answer import RESERVED_FIELDS
+from aynig.dialects import AYNIG, Dialect, by_name, check_state
+from aynig.errors import RefMoved, UsageError, UserError
+from aynig.git import names
+from aynig.git.repo import CommitInfo
+from aynig.model import ENDED_STATES, HEADS, RESERVED_STATES, Field, Lease, Statement, Trailer
+from aynig.respond import write_state
+from aynig.site import Site
+from aynig.text import escape, quote, shorten
+
+_SUBJECT_WIDTH = 100
+_SLUG_WIDTH = 40
+_TRIES = 20
+_TRAILER_KEY = re.compile(r"[A-Za-z0-9-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A state commit that was put on a branch."""
+
+    branch: str
+    oid: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What `submit` is asked for; `branch` None: a new one gets a name."""
+
+    state: str
+    branch: str | None = None
+    body: str = ""
+    to: str | None = None
+    after: Sequence[str] = ()
+    extra: Sequence[str] = ()
+    start: str | None = None
+
+
+def submit(site: Site, request: Request) -> Written:
+    """Write a state commit on a new or existing branch without touching the working tree.
+
+    Raises UsageError for anything malformed, before any commit is made.
+    """
+    state = check_state(request.state)
+    if state in RESERVED_STATES:
+        raise UsageError(f"{state} is a reserved state", hint="Choose another name.")
+    fields, others = _extra(request)
+    fields += [Field("depends-on", _full_oid(site, rev)) for rev in request.after]
+    ref = _ref(site, request)
+    old = site.repo.read_ref(ref)
+    if old is not None and request.start is not None:
+        raise UsageError(
+            f"{quote(request.branch or '')} exists, so --from has no meaning",
+            hint="Leave --from out, or name a new branch.",
+        )
+    base = _base(site, request.start) if old is None else None
+    first = next((line.strip() for line in request.body.splitlines() if line.strip()), "")
+    subject = shorten(f"{state}: {escape(first)}" if first else state, _SUBJECT_WIDTH)
+    oid = write_state(
+        site.repo,
+        site.store,
+        ref,
+        old,
+        state,
+        subject=subject,
+        body=request.body,
+        fields=fields,
+        others=others,
+        base=base,
+    )
+    return Written(ref.removeprefix(HEADS), oid, state)
+
+
+def _extra(request: Request) -> tuple[list[Field], list[Trailer]]:
+    """`--to` and `--trailer K:V`; the latter may be a field: `--trailer 'aynig:priority: 5'`."""
+    fields, others = [], []
+    if request.to is not None:
+        fields.append(Field("assigned-to", trailers.check_value(request.to, "--to")))
+    for text in request.extra:
+        key, found, value = text.partition(":")
+        if not found or not _TRAILER_KEY.fullmatch(key.strip(" \t")):
+            raise UsageError(f"{quote(text)} is no trailer", hint="Write it as KEY:VALUE.")
+        if "\n" in value or "\r" in value:
+            raise UsageError(
+                f"the value of {quote(key)} has a line break in it",
+                hint="Write it on one line: a line break there would inject a state.",
+            )
+        trailer = Trailer(key.strip(), trailers.check_value(value.strip(), f"of {quote(key)}"))
+        claim = AYNIG.claim(trailer)
+        if claim is None:
+            others.append(trailer)
+        elif claim.key:
+            fields.append(claim)
+        else:
+            raise UsageError(f"{quote(text)} is a state", hint="The state is the first argument.")
+    return fields, others
+
+
+def _ref(site: Site, request: Request) -> str:
+    if request.branch is None:
+        return _free_ref(site, request)
+    ref = HEADS + request.branch
+    # A branch of the name HEAD could not be told from HEAD itself; git refuses it too.
+    if not names.is_ref(ref) or request.branch.startswith("-") or request.branch == "HEAD":
+        raise UsageError(
+            f"{quote(request.branch)} is no branch name", hint="See git-check-ref-format(1)."
+        )
+    if site.repo.read_ref(ref) is None:
+        _refuse_conflict(site, ref)
+    return ref
+
+
+def _refuse_conflict(site: Site, ref: str) -> None:
+    """A branch can't be where another one is a folder, nor below one: refs are files."""
+    parents = [ref.rsplit("/", number)[0] for number in range(1, ref.count("/") - 1)]
+    below = sorted(site.repo.refs_below(f"{ref}/"))
+    for other in [*filter(site.repo.read_ref, parents), *below[:1]]:
+        raise UsageError(
+            f"{quote(ref.removeprefix(HEADS))} can't be made beside the branch "
+            f"{quote(other.removeprefix(HEADS))}",
+            hint="Choose another name.",
+        )
+
+
+def _free_ref(site: Site, request: Request) -> str:
+    """A readable name that no branch has: `task/` and the first words of the body.
+
+    Where a branch `task` stands in the way of that folder, `task-` takes its place.
+    """
+    plain = unicodedata.normalize("NFKD", request.body.strip().partition("\n")[0])
+    words = re.findall(r"[a-z0-9]+", plain.encode("ascii", "ignore").decode().lower())
+    slug = "-".join(words)[:_SLUG_WIDTH].strip("-") or request.state
+    stem = f"{HEADS}task-{slug}" if site.repo.read_ref(f"{HEADS}task") else f"{HEADS}task/{slug}"
+    taken = site.repo.refs_below(stem)
+    number = 1
+    while True:
+        ref = stem + (f"-{number}" if number > 1 else "")
+        if ref not in taken and not any(name.startswith(f"{ref}/") for name in taken):
+            return ref
+        number += 1
+
+
+def _base(site: Site, start: str | None) -> str | None:
+    if start is not None:
+        oid = site.repo.resolve(start)
+        if oid is None:
+            raise UsageError(f"there is no commit {quote(start)}", hint="See `git log --all`.")
+        return oid
+    # An unborn HEAD has no commit: the task then starts with no files.
+    return site.repo.resolve("HEAD")
+
+
+def _full_oid(site: Site, rev: str) -> str:
+    oid = site.repo.resolve(rev)
+    if oid is None:
+        raise UsageError(
+            f"there is no commit {quote(rev)} to wait for", hint="See `git log --all`."
+        )
+    if site.repo.read_ref(HEADS + rev) == oid and site.read(site.repo.commit(oid).message) is None:
+        raise UsageError(
+            f"the branch {quote(rev)} carries no state, so it would be waited for in vain",
+            hint="Name the branch or the commit of a task.",
+        )
+    return oid
+
+
+# --- retry -----------------------------------------------------------------------------------
+
+
+def retry(site: Site, branch: str) -> Written:
+    """A new commit with the state that failed, and the same message.
+
+    After a failure that is the state of the commit that was answered; at a tip that was never
+    answered, its own.
+    """
+    ref, info, tip = _tip(site, branch)
+    if _live_lease(site, ref, info.oid) is not None:
+        raise UserError(f"{escape(branch)} is running", hint="Cancel it first: `aynig cancel`.")
+    failed = _failed_statement(site, tip)
+    subject = failed.subject.removeprefix("retry ")
+    dialect = by_name(failed.dialect)
+    oid = write_state(
+        site.repo,
+        site.store,
+        ref,
+        info.oid,
+        check_state(failed.state),
+        subject=f"retry {subject}",
+        body=failed.body,
+        fields=_writable(dialect, failed.fields),
+        others=[Trailer(key, _one_line(value)) for key, value in failed.trailers],
+        dialect=dialect,
+    )
+    return Written(branch, oid, failed.state)
+
+
+def _writable(dialect: Dialect, fields: Iterable[Field]) -> list[Field]:
+    """Fields as they are written again: git lets people commit what we would not write."""
+    found = []
+    for field in fields:
+        if field.key not in RESERVED_FIELDS:
+            with contextlib.suppress(UsageError):
+                clean = Field(field.key, _one_line(field.value))
+                dialect.field_trailer(clean)
+                found.append(clean)
+    return found
+
+
+def _one_line(value: str) -> str:
+    try:
+        return trailers.check_value(value, "")
+    except UsageError:
+        return escape(value)
+
+
+def _failed_statement(site: Site, tip: Statement) -> Statement:
+    before = tip.value("answers") or tip.value("cancels")
+    ended_badly = tip.state in ENDED_STATES - {"done"} or tip.value("exit") not in (None, "0")
+    if before and ended_badly and site.repo.has_commit(before):
+        found = site.read(site.repo.commit(before).message)
+        if found is not None:
+            return found
+    if tip.fault:
+        raise UserError(
+            f"the tip is malformed: {tip.fault}",
+            hint="A new state is written with `aynig submit STATE -b BRANCH`.",
+        )
+    if tip.state in ENDED_STATES:
+        raise UserError(
+            f"nothing failed: the state is {tip.state}",
+            hint="A new state is written with `aynig submit STATE -b BRANCH`.",
+        )
+    return tip
+
+
+# --- cancel ----------------------------------------------------------------------------------
+
+
+def cancel(site: Site, branch: str, reason: str = "") -> tuple[Written, Lease | None]:
+    """Write `canceled` on a task; the runner that has it in hand then stops its script.
+
+    Returns the lease of the run that was under way as well, if there was one.
+    """
+    for _ in range(_TRIES):
+        ref, info, tip = _tip(site, branch)
+        if tip.state in ENDED_STATES:
+            raise UserError(f"{escape(branch)} has ended already: {tip.state}")
+        lease = _live_lease(site, ref, info.oid)
+        try:
+            oid = write_state(
+                site.repo,
+                site.store,
+                ref,
+                info.oid,
+                "canceled",
+                subject=f"{tip.state or 'malformed'} -> canceled: {escape(reason) or 'asked for'}",
+                fields=[Field("cancels", info.oid)],
+                dialect=by_name(tip.dialect),
+            )
+        except UserError as error:
+            if not isinstance(error.__cause__, RefMoved):
+                raise
+            # Its script has just answered: what is canceled is the state that came of it.
+            continue
+        return Written(branch, oid, "canceled"), lease
+    raise UserError(f"{escape(branch)} keeps moving", hint="Try again.")
+
+
+def _live_lease(site: Site, ref: str, tip: str) -> Lease | None:
+    standing = site.leases.read(ref)
+    if isinstance(standing, Lease) and site.leases.is_live(standing, tip):
+        return standing
+    return None
+
+
+def _tip(site: Site, branch: str) -> tuple[str, CommitInfo, Statement]:
+    ref = HEADS + branch
+    oid = site.repo.read_ref(ref)
+    if oid is None:
+        raise UserError(f"there is no branch {quote(branch)}", hint="See `aynig status --all`.")
+    info = site.repo.commit(oid)
+    statement = site.read(info.message)
+    if statement is None:
+        raise UserError(
+            f"{escape(branch)} is no task: its tip carries no state",
+            hint="A state is written with `aynig submit STATE -b BRANCH`.",
+        )
+    return ref, info, statement

@@ -1,0 +1,34 @@
+"""`aynig retry` makes a failed task run again."""
+
+from __future__ import annotations
+
+from tests.cli.conftest import Shell
+
+ONCE = '#!/bin/sh\n[ -e "$GATE" ]\n'
+
+
+def test_a_failed_task_runs_again_once_what_was_wrong_is_mended(aynig: Shell) -> None:
+    gate = aynig.repo.path.parent / "gate"
+    aynig.repo.commit(
+        "Please go\n\nThe prompt.\n\naynig: go\n",
+        branch="task",
+        parent=aynig.repo.tip(),
+        files={".aynig/go": ONCE.replace("$GATE", str(gate))},
+    )
+    assert aynig("run", "-q").status == 1
+    gate.touch()
+    (row,) = aynig("retry", "task", "--json").rows
+    assert row == {"branch": "task", "oid": aynig.repo.tip("task"), "state": "go"}
+    assert aynig("run", "-q").status == 0
+    states = [each["state"] for each in aynig("log", "task", "--json").rows]
+    assert states == ["go", "failed", "go", "done"]
+
+
+def test_what_did_not_fail_is_refused_with_what_to_do_instead(aynig: Shell) -> None:
+    aynig.repo.commit("x\n\naynig: done\n", branch="task", parent=aynig.repo.tip())
+    said = aynig("retry", "task")
+    assert said.status == 1
+    assert said.err == (
+        "aynig: nothing failed: the state is done. "
+        "A new state is written with `aynig submit STATE -b BRANCH`.\n"
+    )

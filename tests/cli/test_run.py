@@ -1,0 +1,133 @@
+"""`aynig run` does all that can be done now, says what it did, and ends."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.cli.conftest import Shell
+
+ROW = {
+    "branch", "oid", "answers", "from_state", "state", "run", "attempt", "exit", "duration",
+    "executed_by", "script",
+}  # fmt: skip
+SCRIPTS: dict[str, str | bytes | None] = {
+    ".aynig/go": '#!/bin/sh\naynig_says=next\necho "aynig: $aynig_says" >"$AYNIG_RESPONSE"\n',
+    ".aynig/next": "#!/bin/sh\necho made >made\n",
+    ".aynig/fail": "#!/bin/sh\necho boom >&2\nexit 3\n",
+    ".aynig/later": "#!/bin/sh\necho 'no network' >\"$AYNIG_RESPONSE\"\nexit 75\n",
+}
+
+
+def task(aynig: Shell, state: str, branch: str = "task") -> str:
+    return aynig.repo.commit(
+        f"Please {state}\n\naynig: {state}\n",
+        branch=branch,
+        parent=aynig.repo.tip(),
+        files=SCRIPTS,
+    )
+
+
+def test_where_nothing_is_to_do_it_says_so_and_succeeds(aynig: Shell) -> None:
+    said = aynig("run")
+    assert (said.status, said.out) == (0, "Nothing to run.\n")
+
+
+def test_a_chain_is_followed_and_each_run_is_a_row(aynig: Shell) -> None:
+    asked = task(aynig, "go")
+    said = aynig("run", "--json")
+    assert (said.status, said.err) == (0, "")
+    first, second = said.rows
+    assert set(first) >= ROW
+    assert (first["branch"], first["answers"]) == ("task", asked)
+    assert (first["from_state"], first["state"], first["exit"]) == ("go", "next", 0)
+    assert (second["answers"], second["state"]) == (first["oid"], "done")
+    assert second["oid"] == aynig.repo.tip("task")
+    assert isinstance(first["duration"], float)
+    assert first["script"] == aynig.repo.git("rev-parse", f"{asked}:.aynig/go")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z", first["time"])
+
+
+def test_the_rows_of_run_are_those_of_log(aynig: Shell) -> None:
+    task(aynig, "go")
+    ran = aynig("run", "--json").rows
+    logged = [row for row in aynig("log", "task", "--json").rows if row["answers"]]
+    assert [{key: row[key] for key in ROW} for row in ran] == [
+        {key: row[key] for key in ROW} for row in logged
+    ]
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_a_run_that_failed_is_exit_status_1(aynig: Shell, more: list[str]) -> None:
+    task(aynig, "fail", "bad")
+    task(aynig, "next", "good")
+    assert aynig("run", *more).status == 1
+
+
+def test_a_later_retry_is_no_failure_and_is_left_for_the_next_time(aynig: Shell) -> None:
+    task(aynig, "later")
+    said = aynig("run", "--json")
+    assert said.status == 0
+    assert [(row["state"], row["exit"], row["oid"]) for row in said.rows] == [("waiting", 75, None)]
+    assert aynig.repo.state("task") == "later"
+
+
+def test_without_following_the_next_state_is_left(aynig: Shell) -> None:
+    task(aynig, "go")
+    assert len(aynig("run", "--no-follow", "--json").rows) == 1
+    assert aynig.repo.state("task") == "next"
+
+
+def test_only_the_branches_that_match_are_run(aynig: Shell) -> None:
+    for branch in ("task/a", "task/deep/b", "other"):
+        task(aynig, "next", branch)
+    said = aynig("run", "--branch", "task/*", "--json")
+    assert {row["branch"] for row in said.rows} == {"task/a", "task/deep/b"}
+    assert aynig.repo.state("other") == "next"
+
+
+def test_for_people_progress_goes_to_standard_error_and_the_table_to_standard_output(
+    aynig: Shell,
+) -> None:
+    task(aynig, "fail")
+    said = aynig("run")
+    assert re.search(r"^run +task: fail \(run ", said.err, re.MULTILINE)
+    assert re.search(r"^answer +task: fail -> failed at [0-9a-f]{10} in ", said.err, re.MULTILINE)
+    assert said.lines[0].split() == [
+        "branch", "state", "answer", "exit", "took", "commit", "message",
+    ]  # fmt: skip
+    assert "exit 3" in said.lines[1]
+    assert said.lines[-1] == "1 run, 1 failed."
+    assert not any(line.endswith(" ") for line in said.lines)
+    assert "\x1b" not in said.out + said.err
+
+
+def test_quiet_leaves_the_table(aynig: Shell) -> None:
+    task(aynig, "next")
+    said = aynig("run", "-q")
+    assert said.err == ""
+    assert "done" in said.out
+
+
+def test_what_holds_a_task_is_told(aynig: Shell) -> None:
+    aynig.repo.commit("x\n\naynig: nowhere\n", branch="task", parent=aynig.repo.tip())
+    said = aynig("run")
+    assert said.status == 0
+    assert "missing-script" in said.err
+    assert ".aynig/nowhere" in said.err
+
+
+def test_a_task_that_could_not_be_worked_on_is_a_failure(
+    aynig: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task(aynig, "next")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("aynig.runs.RunArchive.create", full)
+    said = aynig("run")
+    assert said.status == 1
+    assert "No space left on device" in said.err
+    assert not aynig.repo.git("for-each-ref", "refs/aynig/rescue")
