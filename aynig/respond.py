@@ -198,6 +198,7 @@ def write_state(
         parents=[parent] if parent else [],
         message=message,
         not_before=info.time if info else 0,
+        unique=True,
     )
     try:
         store.commit([RefEdit(ref, old, oid)])

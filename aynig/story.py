@@ -43,6 +43,8 @@ class RunRow:
     @property
     def failed(self) -> bool:
         """Did the run end badly? A later retry that was asked for is no failure."""
+        if self.answers is not None and self.state == "failed":
+            return True
         return self.exit not in (0, None) and self.state != "waiting"
 
 

@@ -368,3 +368,14 @@ def test_a_reason_of_several_lines_injects_nothing(repo: GitRepo) -> None:
 def test_a_branch_that_is_not_there_is_an_error(repo: GitRepo, act: Any) -> None:
     with opened(repo) as site, pytest.raises(UserError, match="no branch 'nope'"):
         act(site, "nope")
+
+
+def test_equal_requests_in_one_second_are_tasks_of_their_own(
+    repo: GitRepo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aynig.git.repo.time.time", lambda: 1_700_000_000.0)
+    written = [asked(repo, branch=f"same/{number}", body="x") for number in range(3)]
+    assert len({each.oid for each in written}) == 3
+    # The fixture's first commit has the empty tree, which nobody has written as an object.
+    repo.git("hash-object", "-w", "-t", "tree", "/dev/null")
+    repo.git("fsck", "--strict", "--no-dangling")

@@ -12,6 +12,7 @@ import re
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -313,8 +314,12 @@ class Repo:
         message: str,
         author: Identity | None = None,
         not_before: int = 0,
+        unique: bool = False,
     ) -> str:
         """A new commit, not yet named by any ref; its oid.
+
+        `unique` adds a header that git passes over, so that two requests of the same words in the
+        same second are two commits: equal ones would be one object, and one task.
 
         The object is written as it stands, because a commit message is bytes and libgit2's own
         call wants text. `not_before` keeps a child from being older than its parent where clocks
@@ -326,6 +331,8 @@ class Repo:
         head = [f"tree {tree}", *(f"parent {parent}" for parent in parents)]
         head.append(f"author {author.name} <{author.email}> {stamp}")
         head.append(f"committer {committer.name} <{committer.email}> {stamp}")
+        if unique:
+            head.append(f"nonce {uuid.uuid4().hex}")
         text = message if message.endswith("\n") else message + "\n"
         data = encode("\n".join(head) + "\n\n" + text)
         return str(self.handle.write(pygit2.enums.ObjectType.COMMIT, data))
