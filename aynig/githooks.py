@@ -5,8 +5,8 @@ by ours, and comes back byte for byte when ours goes. Each of our files ends in 
 checksum of all above it, so a hook that somebody has changed since is told from ours and left
 alone.
 
-What lies in `hooks/` is put back when it changes while a script runs (`git.guard`), so hooks are
-installed while none does.
+What lies in `hooks/` is put back when it changes while a script runs (`git.guard`), so what is
+done here is announced.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from pathlib import Path
 from aynig import __version__
 from aynig.errors import GitFailed, RepositoryError, UserError
 from aynig.git.command import git_text
+from aynig.git.guard import announcing
 from aynig.git.repo import Repo
 from aynig.resources import hooks_folder
 
@@ -187,14 +188,15 @@ def install(repo: Repo, hooks: dict[str, str]) -> list[Change]:
 
     Raises UserError, before anything is changed, where the folder or a hook stands in the way.
     """
-    folder = _checked_folder(hooks_path(repo))
-    rows = [_look(repo, folder, name, source) for name, source in hooks.items()]
-    for row in rows:
-        _refuse_conflict(row)
-    if hooks.keys() & SERVER.keys():
-        wake = _checked_folder(own_folder(repo)) / WAKE
-        _put(wake, _sealed(_with_program(_template(WAKE), program_words())))
-    return [_install(row, hooks[row.hook]) for row in rows]
+    with announcing(repo):
+        folder = _checked_folder(hooks_path(repo))
+        rows = [_look(repo, folder, name, source) for name, source in hooks.items()]
+        for row in rows:
+            _refuse_conflict(row)
+        if hooks.keys() & SERVER.keys():
+            wake = _checked_folder(own_folder(repo)) / WAKE
+            _put(wake, _sealed(_with_program(_template(WAKE), program_words())))
+        return [_install(row, hooks[row.hook]) for row in rows]
 
 
 def _checked_folder(folder: Path) -> Path:
@@ -334,12 +336,13 @@ def uninstall(repo: Repo, hooks: dict[str, str]) -> list[Change]:
     """
     folder = hooks_path(repo)
     rows = [_look(repo, folder, name, source) for name, source in hooks.items()]
-    changes = list(_uninstall(rows))
-    if hooks.keys() & SERVER.keys():
-        # Without it a post-receive that was left starts nothing here.
-        wake = own_folder(repo) / WAKE
-        with _told(wake):
-            wake.unlink(missing_ok=True)
+    with announcing(repo):
+        changes = list(_uninstall(rows))
+        if hooks.keys() & SERVER.keys():
+            # Without it a post-receive that was left starts nothing here.
+            wake = own_folder(repo) / WAKE
+            with _told(wake):
+                wake.unlink(missing_ok=True)
     return changes
 
 

@@ -189,6 +189,25 @@ def test_an_ignored_file_of_the_person_is_not_overwritten_either(clone: Stage) -
     assert (repo.path / "more").read_text() == "mine\n"
 
 
+def test_what_a_person_sets_up_while_a_script_runs_stays(clone: Stage) -> None:
+    repo = clone.repo
+    gate = repo.path.parent / "gate"
+    os.mkfifo(gate)
+    repo.commit(STATE, files={".aynig/go": f"#!/bin/sh\nread x <{gate}\necho more >more\n"})
+    repo.sync()
+    with clone.live() as told:
+        wait_for(lambda: told.of("run"), what="the run")
+        repo.git("remote", "add", "fork", "https://example.org/fork.git")
+        repo.git("config", "pull.rebase", "true")
+        assert aynig("-C", str(repo.path), "hooks", "install") == 0
+        gate.write_text("go on\n")
+        clone.wait_for_state("done", "main")
+    assert repo.git("config", "remote.fork.url") == "https://example.org/fork.git"
+    assert repo.git("config", "pull.rebase") == "true"
+    assert (repo.git_dir / "hooks" / "post-commit").exists()
+    assert (repo.path / "more").exists()
+
+
 def test_switching_to_another_branch_lets_the_answer_land(clone: Stage) -> None:
     repo = clone.repo
     repo.git("branch", "other")

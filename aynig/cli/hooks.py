@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import click
 
 from aynig import githooks
 from aynig.cli.output import json_option, paint, print_json, print_table
-from aynig.errors import UsageError
+from aynig.errors import UsageError, UserError
 from aynig.git.repo import Repo
 from aynig.githooks import LOCAL, SERVER, Change, HookRow
 from aynig.text import escape
@@ -36,6 +37,15 @@ def command() -> None:
     """
 
 
+def _refuse_scripts() -> None:
+    """What a script changes in the hooks of all worktrees is put back, and its run fails."""
+    if os.environ.get("AYNIG_RUN_ID"):
+        raise UserError(
+            "a state script can't change the hooks of the repository",
+            hint="Call this from outside of a run.",
+        )
+
+
 @command.command("install")
 @server_option
 @json_option
@@ -46,6 +56,7 @@ def install(server: bool, as_json: bool) -> None:
     Example:
       aynig -C /srv/git/project.git hooks install --server
     """
+    _refuse_scripts()
     repo = Repo.open(".")
     if repo.bare and not server:
         raise UsageError(
@@ -68,6 +79,7 @@ def uninstall(server: bool, as_json: bool) -> None:
     Example:
       aynig hooks uninstall
     """
+    _refuse_scripts()
     repo = Repo.open(".")
     changes = githooks.uninstall(repo, SERVER if server else LOCAL | SERVER)
     if not changes and not as_json:

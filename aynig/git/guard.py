@@ -1,4 +1,4 @@
-"""Keeps what all worktrees share as it was: `config`, `hooks/` and `info/`.
+"""Keeps what all worktrees share as it was while scripts run: `config`, `hooks/` and `info/`.
 
 A linked worktree shares them with the user's own: a script that sets `core.hooksPath` or
 `core.fsmonitor` in "its" worktree would make the user's next `git status` run its program
@@ -9,66 +9,69 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import stat
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from aynig.errors import GitFailed
-from aynig.git.command import git_text
-from aynig.git.disk import Mark, discard, mark_of
+from aynig.git.command import git_text, run_git
+from aynig.git.disk import Mark, mark_of
+from aynig.git.inert import Values, offending, parse_settings
 from aynig.git.repo import Repo
+from aynig.git.shared import (
+    CONFIGS,
+    FOLDERS,
+    Entries,
+    Entry,
+    Marks,
+    load_entries,
+    read_entries,
+    read_marks,
+    save_entries,
+    write_entry,
+)
 
-_FOLDERS = ("hooks", "info")
-_FILES = ("config", "config.worktree")
-# Written by `git gc` for servers without git (git-update-server-info(1)); holds no program.
-_DERIVED = "info/refs"
-# Larger files in hooks/ are only watched by their mark, not kept in memory.
-_KEEP_BYTES = 1024 * 1024
-
-_Marks = tuple[tuple[str, int, int, int, int], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    mode: int
-    # The content of a file, the target of a link, the mark of what can't be kept.
-    data: bytes
-    kept: bool = True
-
-
-_Entries = dict[str, _Entry]
+# How far the clock that stamps files may lag behind, in seconds, and more.
+_COARSE_CLOCK = 1.0
+# How many names a sentence has at most.
+_SHOWN = 5
 
 
 @dataclass
 class _Watch:
     """The runs that are on their way at the same time, and what was shared before the first."""
 
-    mark: _Marks
-    entries: _Entries
+    mark: Marks
+    entries: Entries
+    # Announcements from before this time are part of `entries`; seconds since the epoch.
+    since: float
     active: dict[str, list[str]] = field(default_factory=dict)
 
 
 class SharedGuard:
     """Compares what is shared before and after each run, and puts it back.
 
-    Runs that overlap can't be told apart, so a change blames all that were under way. What git's
-    own commands write for branches (`branch.*`: push -u, switch --track) is left alone; anything
-    else that changes while a script runs is put back, with the changed file kept beside the
-    outputs of the run. A `hooks` that is a symbolic link is guarded as a link: what lies behind
-    it is not the repository's.
+    Runs that overlap can't be told apart, so a change blames all that were under way since the
+    last look, and nobody who began after it was found. What people write to `.git/config` every
+    day (`inert`) and what aynig's own commands change (`announced`) stays; anything else that
+    changes while a script runs is put back, with the changed file kept beside the outputs of the
+    run. A `hooks` that is a symbolic link is guarded as a link: what lies behind it is not the
+    repository's.
     """
 
     def __init__(self, repo: Repo, keep: Path) -> None:
+        """`keep` is the folder that holds one folder for each run."""
         self._repo = repo
+        self._root = repo.common_dir
         self._keep = keep
         self._mutex = threading.Lock()
         self._watch: _Watch | None = None
-        self._known: tuple[_Marks, _Entries] | None = None
-        self._before = _Before(repo.home / "guard")
+        self._known: tuple[Marks, Entries] | None = None
+        self._before = _Before(_folder(repo))
 
     @contextlib.contextmanager
     def watching(self, run: str) -> Iterator[list[str]]:
@@ -76,6 +79,8 @@ class SharedGuard:
         with self._mutex:
             if self._watch is None:
                 self._watch = self._begin()
+            else:
+                self._check(self._watch)
             blame = self._watch.active[run] = []
         try:
             yield blame
@@ -91,105 +96,170 @@ class SharedGuard:
 
     def _begin(self) -> _Watch:
         """What is shared now; the files are read again only when one has changed."""
-        mark = self._mark()
+        since = time.time() - _COARSE_CLOCK
+        mark = read_marks(self._root)
         if self._known is None or self._known[0] != mark:
-            self._known = (mark, self._read())
+            self._known = (mark, read_entries(self._root))
         # Where runs of another process are under way, theirs is the state from before.
-        entries = self._before.agree(self._known[1])
-        return _Watch(mark if entries == self._known[1] else (), dict(entries))
+        earlier = self._before.agree(self._known[1])
+        if earlier is None or earlier == self._known[1]:
+            return _Watch(mark, dict(self._known[1]), since)
+        return _Watch((), earlier, 0.0)
 
-    def _check(self, watch: _Watch, run: str) -> None:
-        mark = self._mark()
-        if mark == watch.mark:
+    def _check(self, watch: _Watch, run: str = "") -> None:
+        """Put back what has changed; `run` is the one that has just ended."""
+        if read_marks(self._root) == watch.mark:
             return
+        keep = self._keep / (run or min(watch.active)) / "changed"
+        announced = _read_announced(self._repo, watch.since)
         # Folders first: what seems to lie in one may lie behind a link that took its place.
-        restored = [name for name in _FOLDERS if self._settle(watch, run, name, self._read())]
-        now = self._read()
-        names = sorted(watch.entries.keys() | now.keys())
-        restored += [name for name in names if self._settle(watch, run, name, now)]
-        watch.mark = self._mark()
-        for blame in watch.active.values():
-            blame += [f"{name} of the repository was changed while it ran" for name in restored]
+        offences = self._settle(watch, announced, keep, FOLDERS)
+        offences += self._settle(watch, announced, keep, None)
+        watch.mark = read_marks(self._root)
+        if offences:
+            sentence = _sentence(offences, self._shown(keep) if keep.exists() else "")
+            for blame in watch.active.values():
+                blame.append(sentence)
 
-    def _settle(self, watch: _Watch, run: str, name: str, now: Mapping[str, _Entry]) -> bool:
-        """Put one thing back if it has changed; has it?"""
-        before, after = watch.entries.get(name), now.get(name)
-        if before == after:
-            return False
-        if name in _FILES and after is not None and self._harmless(before, after):
-            watch.entries[name] = after
-            return False
-        if before is not None and not before.kept and after is not None:
-            # Too large to have been kept: it can only be told.
-            watch.entries[name] = after
-            return True
-        self._put_back(run, name, before)
-        return True
+    def _settle(
+        self,
+        watch: _Watch,
+        announced: Mapping[str, Entry | None],
+        keep: Path,
+        only: tuple[str, ...] | None,
+    ) -> list[str]:
+        """Take over what may stay, put back the rest, and name it."""
+        now = read_entries(self._root)
+        offences = []
+        for name in only or sorted(watch.entries.keys() | now.keys()):
+            before, after = watch.entries.get(name), now.get(name)
+            if before == after:
+                continue
+            may_stay = name in announced and announced[name] == after
+            offence = None if may_stay else _offence(name, before, after)
+            if offence is not None:
+                offences.append(offence)
+            if offence is None or _is_lost(before, after):
+                _take_over(watch.entries, name, after)
+            else:
+                self._put_back(name, before, keep / name)
+        return offences
 
-    def _put_back(self, run: str, name: str, entry: _Entry | None) -> None:
-        place = self._repo.common_dir / name
-        kept = self._keep / run / "changed" / name
+    def _put_back(self, name: str, entry: Entry | None, kept: Path) -> None:
+        place = self._root / name
         with contextlib.suppress(OSError):
             kept.parent.mkdir(parents=True, exist_ok=True)
             place.rename(kept)
-        discard(place, self._repo.home)
-        if entry is None or not entry.kept:
-            return
-        if stat.S_ISDIR(entry.mode):
-            place.mkdir()
-            place.chmod(stat.S_IMODE(entry.mode))
-        elif stat.S_ISLNK(entry.mode):
-            place.symlink_to(os.fsdecode(entry.data))
-        else:
-            aside = place.with_name(f"{place.name}.aynig")
-            aside.write_bytes(entry.data)
-            aside.chmod(stat.S_IMODE(entry.mode))
-            aside.replace(place)
+        write_entry(place, entry, self._repo.home)
 
-    def _harmless(self, before: _Entry | None, after: _Entry) -> bool:
-        """Do two versions of a config file differ in nothing but `branch.*`?"""
+    def _shown(self, folder: Path) -> str:
+        """A folder as it can be named in a commit: nothing about this machine."""
+        within = folder.is_relative_to(self._root)
+        return str(folder.relative_to(self._root)) if within else folder.name
+
+
+def _offence(name: str, before: Entry | None, after: Entry | None) -> str | None:
+    """A change that must not stay, by its name; None where it may."""
+    if _is_lost(before, after):
+        return f"{name} (too large to be put back)"
+    if name not in CONFIGS:
+        return name
+    try:
+        keys = offending(_settings(before), _settings(after), _is_known)
+    except (GitFailed, ValueError):
+        return name
+    return f"{name} ({_few(keys)})" if keys else None
+
+
+def _is_lost(before: Entry | None, after: Entry | None) -> bool:
+    """Was it too large to be remembered, so that it can only be told?"""
+    return before is not None and not before.kept and after is not None
+
+
+def _sentence(offences: list[str], kept: str) -> str:
+    where = f"; what was found there is kept in {kept}" if kept else ""
+    return f"{_few(offences)} of the repository changed while it ran and is put back{where}"
+
+
+def _few(names: list[str]) -> str:
+    shown = ", ".join(names[:_SHOWN])
+    return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown
+
+
+def _take_over(entries: Entries, name: str, after: Entry | None) -> None:
+    if after is None:
+        entries.pop(name, None)
+    else:
+        entries[name] = after
+
+
+def _settings(entry: Entry | None) -> Values:
+    """What a config file itself sets, without what it includes. Raises GitFailed, ValueError."""
+    if entry is None:
+        return {}
+    if not stat.S_ISREG(entry.mode) or not entry.kept:
+        raise ValueError("no file that git reads settings from")
+    return parse_settings(
+        git_text(None, ["config", "--file", "-", "--null", "--list"], stdin=entry.data)
+    )
+
+
+def _is_known(key: str) -> bool:
+    """Is something set for all repositories of this user, or of this machine?"""
+    scopes = ("--global", "--system")
+    return any(run_git(None, ["config", scope, "--get", key]).stdout for scope in scopes)
+
+
+def _folder(repo: Repo) -> Path:
+    return repo.home / "guard"
+
+
+# --- changes that are announced ------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def announcing(repo: Repo) -> Iterator[None]:
+    """Around what an aynig command that a person calls changes in `hooks/`: guards let it be.
+
+    A guard that looks meanwhile waits for the end of the block.
+    """
+    if not repo.home.is_dir():
+        # Nothing has ever run here: nobody is there to be told.
+        yield
+        return
+    with _announcements(repo, fcntl.LOCK_EX) as place:
+        before = read_entries(repo.common_dir)
         try:
-            return stat.S_ISREG(after.mode) and _without_branches(before) == _without_branches(
-                after
-            )
-        except (GitFailed, OSError):
-            return False
+            yield
+        finally:
+            now = read_entries(repo.common_dir)
+            told = load_entries(place) or {}
+            for name in before.keys() | now.keys():
+                if before.get(name) != now.get(name):
+                    told[name] = now.get(name)
+            save_entries(place, told)
 
-    def _mark(self) -> _Marks:
-        """Tells whether anything changed: looked at before and after every run, so kept cheap."""
-        found = []
-        for path in self._paths():
-            with contextlib.suppress(OSError):
-                status = os.lstat(path)
-                # Putting something back in a folder changes its time, and nothing else of it.
-                stamp = 0 if stat.S_ISDIR(status.st_mode) else status.st_ctime_ns
-                size = 0 if stat.S_ISDIR(status.st_mode) else status.st_size
-                found.append((path, status.st_mode, status.st_ino, size, stamp))
-        return tuple(found)
 
-    def _read(self) -> _Entries:
-        found = {}
-        for name in self._paths():
-            path = Path(name)
-            with contextlib.suppress(OSError):
-                found[str(path.relative_to(self._repo.common_dir))] = _entry_of(path)
-        return found
+def _read_announced(repo: Repo, since: float) -> dict[str, Entry | None]:
+    with _announcements(repo, fcntl.LOCK_SH) as place, contextlib.suppress(FileNotFoundError):
+        if place.stat().st_mtime >= since:
+            return load_entries(place) or {}
+    return {}
 
-    def _paths(self) -> Iterator[str]:
-        root = str(self._repo.common_dir)
-        for name in (*_FILES, *_FOLDERS):
-            yield f"{root}/{name}"
-        pending = [f"{root}/{name}" for name in _FOLDERS]
-        while pending:
-            folder = pending.pop()
-            if Path(folder).is_symlink():
-                continue
-            with contextlib.suppress(OSError), os.scandir(folder) as entries:
-                for entry in sorted(entries, key=lambda each: each.name):
-                    if entry.is_dir(follow_symlinks=False):
-                        pending.append(entry.path)
-                    if entry.path != f"{root}/{_DERIVED}":
-                        yield entry.path
+
+@contextlib.contextmanager
+def _announcements(repo: Repo, lock: int) -> Iterator[Path]:
+    folder = _folder(repo)
+    folder.mkdir(parents=True, exist_ok=True)
+    fd = os.open(folder / "announcing", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, lock)
+        yield folder / "announced.json"
+    finally:
+        os.close(fd)
+
+
+# --- several processes ---------------------------------------------------------------------------
 
 
 class _Before:
@@ -202,24 +272,24 @@ class _Before:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._fd: int | None = None
-        self._written: tuple[Mark | None, _Entries] | None = None
+        self._written: tuple[Mark | None, Entries] | None = None
 
-    def agree(self, now: _Entries) -> _Entries:
-        """`now` where no other process has runs under way, else what they began with."""
+    def agree(self, now: Entries) -> Entries | None:
+        """What the runs of other processes began with; None where there are none, and `now` is
+        what counts from here on."""
         place = self._folder / "before.json"
         fd = self._open()
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             fcntl.flock(fd, fcntl.LOCK_SH)
-            return _load(place) or now
+            found = load_entries(place)
+            return None if found is None else {name: each for name, each in found.items() if each}
         if self._written is None or self._written != (mark_of(place), now):
-            aside = place.with_name("before.json.new")
-            aside.write_text(_dump(now))
-            aside.replace(place)
+            save_entries(place, dict(now))
             self._written = (mark_of(place), now)
         fcntl.flock(fd, fcntl.LOCK_SH)
-        return now
+        return None
 
     def release(self) -> None:
         if self._fd is not None:
@@ -235,44 +305,3 @@ class _Before:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._fd = os.open(lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         return self._fd
-
-
-def _entry_of(path: Path) -> _Entry:
-    status = path.lstat()
-    if stat.S_ISDIR(status.st_mode):
-        return _Entry(status.st_mode, b"")
-    if stat.S_ISLNK(status.st_mode):
-        return _Entry(status.st_mode, os.fsencode(path.readlink()))
-    if stat.S_ISREG(status.st_mode) and status.st_size <= _KEEP_BYTES:
-        return _Entry(status.st_mode, path.read_bytes())
-    return _Entry(status.st_mode, repr(mark_of(path)).encode(), kept=False)
-
-
-def _dump(entries: _Entries) -> str:
-    rows = {
-        name: (entry.mode, entry.data.decode("latin-1"), entry.kept)
-        for name, entry in entries.items()
-    }
-    return json.dumps(rows)
-
-
-def _load(place: Path) -> _Entries | None:
-    try:
-        rows = json.loads(place.read_text())
-        return {
-            name: _Entry(mode, data.encode("latin-1"), kept)
-            for name, (mode, data, kept) in rows.items()
-        }
-    except (OSError, ValueError, TypeError, AttributeError):
-        return None
-
-
-def _without_branches(entry: _Entry | None) -> list[str]:
-    if entry is None:
-        return []
-    text = git_text(
-        None,
-        ["config", "--file", "-", "--null", "--list"],
-        stdin=entry.data,
-    )
-    return [item for item in text.split("\0") if not item.startswith("branch.")]

@@ -196,6 +196,15 @@ def test_a_hook_without_run_bit_is_told_and_mended(repo: GitRepo) -> None:
     assert os.access(repo.git_dir / "hooks" / "post-commit", os.X_OK)
 
 
+@pytest.mark.parametrize("action", ["install", "uninstall"])
+def test_a_state_script_changes_no_hooks(repo: GitRepo, action: str) -> None:
+    before = sorted((repo.git_dir / "hooks").iterdir())
+    done = aynig("hooks", action, cwd=repo.path, env={"AYNIG_RUN_ID": "0123456789"})
+    assert done.returncode == 1
+    assert "a state script can't change the hooks" in done.stderr
+    assert sorted((repo.git_dir / "hooks").iterdir()) == before
+
+
 @pytest.mark.parametrize("said", ["../own hooks", "absolute"])
 def test_hooks_go_where_git_looks_for_them(repo: GitRepo, tmp_path: Path, said: str) -> None:
     path = str(tmp_path / "own hooks") if said == "absolute" else said

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from aynig.git.guard import SharedGuard
+from aynig.git.guard import SharedGuard, announcing
 from aynig.git.repo import Repo
 from tests.world import GitRepo
 
@@ -54,8 +54,13 @@ def content(place: Path) -> bytes:
     return place.read_bytes() if place.is_file() else b""
 
 
-def sentence(name: str) -> str:
-    return f"{name} of the repository was changed while it ran"
+def names(blame: list[str]) -> list[str]:
+    """What a run is blamed for, in short."""
+    found = [line.partition(" of the repository changed while it ran")[0] for line in blame]
+    return [name for line in found for name in line.split(", ")]
+
+
+HOOKS_PATH = "config (core.hookspath)"
 
 
 @pytest.fixture
@@ -167,14 +172,16 @@ def test_what_a_run_changed_is_put_back_and_told(
         assert lab.shared() != before
         assert blame == []
     assert lab.shared() == before
-    assert sentence(name) in blame
-    assert all(line.startswith(name) for line in blame)
+    assert len(blame) == 1
+    assert names(blame)[0].split(" ")[0] == name
 
 
 def test_the_changed_version_is_kept_beside_the_outputs_of_the_run(lab: Lab) -> None:
-    with lab.guard.watching("run"):
+    with lab.guard.watching("run") as blame:
         write("hooks/pre-commit")(lab.root)
         hooks_path(lab.root)
+    assert names(blame) == [HOOKS_PATH, "hooks/pre-commit"]
+    assert blame[0].endswith("is put back; what was found there is kept in changed")
     assert lab.kept("run", "hooks/pre-commit").read_text() == EVIL
     assert "/evil" in lab.kept("run", "config").read_text()
 
@@ -196,7 +203,7 @@ def test_hooks_that_were_a_link_before_are_put_back_as_a_link(lab: Lab, tmp_path
         (lab.root / "hooks").unlink()
         write("hooks/pre-commit")(lab.root)
     assert lab.shared() == before
-    assert sentence("hooks") in blame
+    assert names(blame)[0] == "hooks"
     assert list((tmp_path / "theirs").iterdir()) == []
 
 
@@ -215,7 +222,7 @@ def test_what_git_wrote_of_branches_stays_when_a_later_run_is_put_back(lab: Lab)
             lab.world.git("config", "branch.x.remote", "origin")
         hooks_path(lab.root)
     assert harmless == []
-    assert blame == [sentence("config")]
+    assert names(blame) == [HOOKS_PATH]
     assert lab.world.git("config", "branch.x.remote") == "origin"
     assert lab.world.git("config", "core.hooksPath", check=False) == ""
 
@@ -253,7 +260,7 @@ def test_what_is_put_back_is_put_back_when_the_run_fails_too(lab: Lab) -> None:
     with pytest.raises(RuntimeError):
         run()
     assert lab.shared() == before
-    assert told == [sentence("config")]
+    assert names(told) == [HOOKS_PATH]
 
 
 def test_a_file_too_large_to_keep_is_told_of_once(lab: Lab) -> None:
@@ -262,9 +269,87 @@ def test_a_file_too_large_to_keep_is_told_of_once(lab: Lab) -> None:
     with guard.watching("first") as other:
         with guard.watching("run") as blame:
             write("hooks/large")(lab.root)
-        assert blame == [sentence("hooks/large")]
+        assert names(blame) == ["hooks/large (too large to be put back)"]
     assert other == blame
     assert (lab.root / "hooks" / "large").read_text() == EVIL
+
+
+# --- what people do meanwhile ---------------------------------------------------------------------
+
+EVERYDAY = {
+    "a-remote": ["remote", "add", "fork", "https://example.org/fork.git"],
+    "a-sparse-tree": ["sparse-checkout", "set", "docs"],
+    "a-first-name": ["config", "user.email", "me@example.org"],
+    "how-to-pull": ["config", "pull.rebase", "true"],
+    "more-jobs": ["config", "aynig.jobs", "8"],
+    "a-branch": ["branch", "--track", "more", "main"],
+}
+
+
+@pytest.mark.parametrize("command", EVERYDAY.values(), ids=EVERYDAY)
+def test_what_people_set_every_day_stays_also_beside_something_put_back(
+    lab: Lab, command: list[str]
+) -> None:
+    lab.world.commit("one", files={"docs/a": "a\n"})
+    lab.world.sync()
+    with lab.guard.watching("run") as blame:
+        lab.world.git(*command)
+        with lab.guard.watching("other"):
+            pass
+        after = lab.shared()
+        write("hooks/post-checkout")(lab.root)
+    assert names(blame) == ["hooks/post-checkout"]
+    assert lab.shared() == after
+
+
+def test_a_name_for_commits_is_not_changed_where_one_is_set(lab: Lab) -> None:
+    lab.world.git("config", "--global", "user.email", "me@example.org")
+    before = lab.shared()
+    with lab.guard.watching("run") as blame:
+        lab.world.git("config", "user.email", "other@example.org")
+    assert names(blame) == ["config (user.email)"]
+    assert lab.shared() == before
+
+
+def test_what_a_command_announces_stays_and_nothing_beside_it(lab: Lab) -> None:
+    repo = Repo.open(lab.world.path)
+    with lab.guard.watching("first") as first:
+        with announcing(repo):
+            write("hooks/post-commit", "announced\n")(lab.root)
+            (lab.root / "hooks/pre-commit").unlink()
+        with announcing(repo):
+            write("hooks/post-merge", "announced too\n")(lab.root)
+        after = lab.shared()
+        with lab.another().watching("second") as second:
+            write("hooks/post-checkout")(lab.root)
+    assert lab.shared() == after
+    assert first == []
+    assert names(second) == ["hooks/post-checkout"]
+
+
+def test_what_was_announced_is_protected_from_then_on(lab: Lab) -> None:
+    with lab.guard.watching("run") as blame, lab.guard.watching("beside"):
+        with announcing(Repo.open(lab.world.path)):
+            write("hooks/post-commit", "announced\n")(lab.root)
+        with lab.guard.watching("third"):
+            pass
+        write("hooks/post-commit")(lab.root)
+    assert names(blame) == ["hooks/post-commit"]
+    assert (lab.root / "hooks/post-commit").read_text() == "announced\n"
+
+
+def test_an_announcement_of_long_ago_counts_no_more(lab: Lab) -> None:
+    (lab.root / "aynig").mkdir()
+    with announcing(Repo.open(lab.world.path)):
+        write("hooks/post-commit", "announced\n")(lab.root)
+    told = lab.root / "aynig" / "guard" / "announced.json"
+    os.utime(told, (0, 0))
+    (lab.root / "hooks/post-commit").unlink()
+    before = lab.shared()
+    with lab.guard.watching("run") as blame:
+        write("hooks/post-commit", "announced\n")(lab.root)
+    assert names(blame) == ["hooks/post-commit"]
+    assert lab.shared() == before
 
 
 # --- runs that overlap --------------------------------------------------------------------------
@@ -278,7 +363,8 @@ def test_all_runs_that_were_under_way_are_blamed(lab: Lab) -> None:
         assert lab.shared() == before
         with lab.guard.watching("third") as third:
             pass
-    assert first == second == [sentence("config")]
+    assert first == second
+    assert names(first) == [HOOKS_PATH]
     assert third == []
 
 
@@ -286,10 +372,10 @@ def test_a_run_that_begins_after_a_change_does_not_take_it_for_the_state_before(
     before = lab.shared()
     with lab.guard.watching("first") as first:
         hooks_path(lab.root)
-        with lab.guard.watching("second"):
-            pass
-    assert lab.shared() == before
-    assert first == [sentence("config")]
+        with lab.guard.watching("second") as second:
+            assert lab.shared() == before
+    assert names(first) == [HOOKS_PATH]
+    assert second == []
 
 
 @pytest.mark.parametrize("later_ends_first", [True, False])
