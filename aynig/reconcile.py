@@ -38,7 +38,7 @@ from aynig.executors import Control, Job
 from aynig.executors.output import tail_of
 from aynig.facts import answered_by, gather, named_commit
 from aynig.git.history import last_state_commit
-from aynig.git.worktrees import Harvest, Worktree
+from aynig.git.worktree import Harvest, Worktree
 from aynig.lease import RENEWALS
 from aynig.model import Deferral, Event, Hold, Lease, Plan, RunResult, Statement
 from aynig.plan import FIRST_RECHECK, answered_hold, copy_hold, make_plan, state_hold

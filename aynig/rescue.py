@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aynig.git.refs import RefEdit, RefStore
 from aynig.git.repo import Repo
-from aynig.git.worktrees import Harvest
+from aynig.git.worktree import Harvest
 from aynig.model import RESCUES
 
 

@@ -18,7 +18,7 @@ from aynig.git.checkouts import DirtyWorktree, find_checkout
 from aynig.git.landings import landing
 from aynig.git.refs import RefEdit, RefStore
 from aynig.git.repo import Repo
-from aynig.git.worktrees import Harvest
+from aynig.git.worktree import Harvest
 from aynig.model import (
     Event,
     Field,

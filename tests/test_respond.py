@@ -14,7 +14,7 @@ from aynig.errors import RefMoved, UserError
 from aynig.git.checkouts import DirtyWorktree
 from aynig.git.refs import RefStore
 from aynig.git.repo import Repo
-from aynig.git.worktrees import Harvest
+from aynig.git.worktree import Harvest
 from aynig.lease import Leases, lease_name
 from aynig.model import HEADS, Event, Field, Lease, Plan, RunResult, StateSettings, Trailer
 from aynig.respond import Answer, land, write_answer, write_state

@@ -15,7 +15,7 @@ from aynig.errors import WaitUntil
 from aynig.git import command
 from aynig.git.disk import read_small
 from aynig.git.repo import Repo
-from aynig.git.worktrees import ADMIN_PREFIX
+from aynig.git.worktree import ADMIN_PREFIX
 from aynig.model import HEADS, branch_of
 
 # What lies in a git directory while a command of several steps is under way, and its name.

@@ -19,10 +19,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aynig.errors import GitFailed, RunFault
-from aynig.git import worktrees
+from aynig.git import worktree as one_worktree
 from aynig.git.disk import delete_folder
 from aynig.git.repo import Repo
-from aynig.git.worktrees import Harvest, Worktree, WorktreePool, registered
+from aynig.git.worktree import Harvest, Worktree
+from aynig.git.worktrees import WorktreePool, registered
 from tests.world import GitRepo
 
 ODD = os.fsdecode(b"odd\xff\nname")
@@ -138,7 +139,7 @@ def lab(
 ) -> Iterator[Lab]:
     """Both ways of filling a worktree: trees above the limit go through git."""
     if request.param == "git":
-        monkeypatch.setattr(worktrees, "_LARGE", -1)
+        monkeypatch.setattr(one_worktree, "_LARGE", -1)
     yield from make_lab(tmp_path)
 
 
