@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -52,6 +53,29 @@ def wait_for(fact: Callable[[], T], *, what: str = "", patience: float = 60.0) -
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {patience:.0f} s in vain for {what or fact}")
         time.sleep(0.01)
+
+
+# A hook can't be taken away again (sys.addaudithook): there is one, which listens where asked to.
+_listeners: dict[str, list[str]] = {}
+
+
+def _hear(event: str, args: tuple[object, ...]) -> None:
+    heard = _listeners.get(event)
+    if heard is not None and isinstance(args[0], (str, bytes, os.PathLike)):
+        heard.append(os.fsdecode(args[0]))
+
+
+sys.addaudithook(_hear)
+
+
+@contextlib.contextmanager
+def listening(event: str) -> Iterator[list[str]]:
+    """The paths of this process's calls of one kind, as Python's audit events tell them."""
+    _listeners[event] = []
+    try:
+        yield _listeners[event]
+    finally:
+        del _listeners[event]
 
 
 def aynig(

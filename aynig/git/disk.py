@@ -7,13 +7,10 @@ memory because it has the name of a small one.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import shutil
 import stat
 import uuid
-from collections.abc import Container, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 # Well above what git writes to HEAD, gitdir, commondir and the like.
@@ -133,50 +130,3 @@ def _make_writable(folder: Path) -> None:
             # Before looking inside: without the bits there is no looking.
             place.chmod(0o700)
             pending += [entry for entry in place.iterdir() if is_folder(entry)]
-
-
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """What lies below a worktree and is dangerous, or not told of by git."""
-
-    # libgit2 waits for ever when it finds a FIFO in the place of a file, and writes through a link
-    # that it finds there: outside of the worktree.
-    dangerous: bool
-    # FIFOs, sockets, devices, empty folders, and what lies in the folder of a submodule.
-    strays: bool
-
-
-def survey(
-    root: Path, folders: Container[str], gitlinks: Container[str], links: Mapping[str, str]
-) -> Survey:
-    """Look for what neither `git status` nor `git clean` nor libgit2 sees, or minds.
-
-    `folders` are the paths of those that are to be there, `gitlinks` of the submodules in them,
-    `links` of the symbolic links, with the blobs of their targets.
-    """
-    dangerous = strays = False
-    pending = [""]
-    while pending:
-        below = pending.pop()
-        try:
-            entries = list(os.scandir(root / below))
-        except OSError:
-            return Survey(dangerous=True, strays=True)
-        strays |= below in gitlinks and bool(entries)
-        for entry in entries:
-            path = f"{below}/{entry.name}" if below else entry.name
-            if entry.is_dir(follow_symlinks=False):
-                strays |= path not in folders
-                if path != ".git":
-                    pending.append(path)
-            elif entry.is_symlink():
-                dangerous |= links.get(path) != _blob_of_link(entry.path)
-            elif not entry.is_file(follow_symlinks=False):
-                dangerous = strays = True
-    return Survey(dangerous, strays)
-
-
-def _blob_of_link(path: str) -> str:
-    target = os.fsencode(os.readlink(path))  # noqa: PTH115 (a Path is slow in this place)
-    head = b"blob %d\0" % len(target)
-    return hashlib.sha1(head + target, usedforsecurity=False).hexdigest()

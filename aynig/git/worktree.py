@@ -18,7 +18,6 @@ from aynig.errors import GitFailed, RunFault
 from aynig.git.command import reason, run_git
 from aynig.git.disk import (
     Mark,
-    Survey,
     copy_file,
     delete_folder,
     discard,
@@ -26,10 +25,10 @@ from aynig.git.disk import (
     is_folder,
     mark_of,
     read_small,
-    survey,
 )
 from aynig.git.indexfile import IndexFacts, is_whole, read_index
 from aynig.git.repo import Repo
+from aynig.git.survey import Expected, Survey, Surveyor
 
 # Above this many files libgit2 holds the interpreter lock for too long: git does the work.
 _LARGE = 2000
@@ -120,6 +119,7 @@ class Worktree:
         # May there be something that libgit2 must not be let near?
         self._dangerous = True
         self._kept_handle: tuple[object, pygit2.Repository] | None = None
+        self._surveyor = Surveyor(self.path)
 
     # --- lending ---------------------------------------------------------------------------
 
@@ -291,8 +291,8 @@ class Worktree:
     def _survey(self) -> Survey:
         facts = self._facts
         if facts is None:
-            return survey(self.path, (), (), {})
-        return survey(self.path, facts.folders, facts.gitlinks, facts.links)
+            return self._surveyor.survey(Expected())
+        return self._surveyor.survey(Expected(facts.folders, facts.gitlinks, facts.links))
 
     def _handle(self) -> pygit2.Repository:
         """A libgit2 handle on this worktree, kept for as long as the settings are the same.

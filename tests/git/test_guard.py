@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 
 from aynig.git.guard import SharedGuard, announcing
 from aynig.git.repo import Repo
-from tests.world import GitRepo
+from tests.world import GitRepo, listening
 
 EVIL = "#!/bin/sh\necho evil\n"
 
@@ -401,25 +400,12 @@ def test_a_process_that_begins_after_a_change_does_not_keep_it(
 
 # --- cost ---------------------------------------------------------------------------------------
 
-_opened: list[str] = []
-_listening = False
-
-
-def _note(event: str, args: tuple[object, ...]) -> None:
-    if _listening and event == "open" and args[0] is not None:
-        _opened.append(os.fsdecode(args[0]) if isinstance(args[0], (str, bytes)) else str(args[0]))
-
 
 @pytest.fixture
 def opened() -> Iterator[list[str]]:
-    """The files that this process has opened, as Python's audit events tell it."""
-    global _listening
-    # A hook can't be taken away again (sys.addaudithook): it listens only where asked to.
-    sys.addaudithook(_note)
-    _opened.clear()
-    _listening = True
-    yield _opened
-    _listening = False
+    """The files that this process has opened."""
+    with listening("open") as heard:
+        yield heard
 
 
 def test_where_nothing_changed_nothing_is_read_again(lab: Lab, opened: list[str]) -> None:
