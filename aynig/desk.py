@@ -111,6 +111,9 @@ class Desk:
         if active is not None and active.trigger not in ("", oid):
             self._stop_if_moved(ref, active)
         self._held.pop(ref, None)
+        if ref in self._pending:
+            # An answer that waits can't land any more, whatever it was that came instead.
+            self._enqueue(ref)
         tip = self.site.scan.tip(ref)
         if tip is None or (not tip.state and not tip.fault):
             self._last_hold.pop(ref, None)

@@ -44,7 +44,7 @@ from aynig.model import Deferral, Event, Hold, Lease, Plan, RunResult, Statement
 from aynig.plan import FIRST_RECHECK, answered_hold, copy_hold, make_plan, state_hold
 from aynig.policies import deferral as retries
 from aynig.processes import kill_marked
-from aynig.rescue import rescue, rescue_work
+from aynig.rescue import drop_rescue, rescue, rescue_work
 from aynig.respond import Answer, DirtyWorktree, land, write_answer
 from aynig.runs import new_run_id
 from aynig.scan import read_event
@@ -89,8 +89,10 @@ class Pending:
     result: RunResult
     answer: Answer
     # Why it can't: the word of the hold, and a clause for people.
-    word: str
-    detail: str
+    word: str = ""
+    detail: str = ""
+    # The rescue ref that keeps the answer meanwhile; empty where it could not be written yet.
+    kept: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,24 +135,34 @@ class Reconciler:
 
     def finish(self, pending: Pending) -> Outcome:
         """Try again to land an answer that could not land before; the lease is renewed first."""
-        try:
-            renewed = replace(pending, lease=self._site.leases.renew(pending.lease))
-        except LeaseLost:
-            renewed = pending
-        except (WaitUntil, GitFailed):
-            return pending
         outcome: Outcome | None = None
         try:
-            outcome = _land(self._site, renewed)
+            outcome = self._finish(pending)
         finally:
             if not isinstance(outcome, Pending):
                 self._site.leases.forget(pending.lease)
         return outcome
 
+    def _finish(self, pending: Pending) -> Outcome:
+        site = self._site
+        if site.repo.read_ref(pending.plan.event.ref) == pending.answer.oid:
+            # By a person's hand: `git merge` of the rescue ref, files and all.
+            site.leases.release(pending.lease, pending.answer.oid)
+            return _landed(site, pending)
+        if _has_moved(site, pending):
+            return _refuse(site, pending, _moved(pending))
+        try:
+            renewed = replace(pending, lease=site.leases.renew(pending.lease))
+        except LeaseLost as error:
+            return _refuse(site, pending, str(error))
+        except (WaitUntil, GitFailed):
+            return pending
+        return _land(site, renewed)
+
     def abandon(self, pending: Pending) -> Finished:
         """Keep a pending answer under a rescue ref and give the lease back: we have to stop."""
         site = self._site
-        kept = rescue(site.store, pending.lease.run, pending.answer.oid)
+        kept = pending.kept or _keep(site, pending)
         site.leases.release(pending.lease, pending.plan.event.oid)
         site.leases.forget(pending.lease)
         detail = f"{pending.detail}; the answer is kept under {kept}"
@@ -386,7 +398,7 @@ class _Run:
             output="" if verdict.succeeded else self._last_words(),
             kept=f"aynig/runs/{kept.parent.name}/{kept.name}" if kept.exists() else "",
         )
-        landed = _land(self._site, Pending(self._plan, self.lease, result, answer, "", ""))
+        landed = _land(self._site, Pending(self._plan, self.lease, result, answer))
         if isinstance(landed, Pending):
             # The script is over, though its lease is held on: people look for this.
             self._folder.conclude(
@@ -437,15 +449,57 @@ def _land(site: Site, pending: Pending) -> Outcome:
     try:
         land(site.repo, site.store, plan, lease, answer)
     except (WaitUntil, GitFailed) as error:
-        return Pending(plan, lease, pending.result, answer, _why_pending(error), str(error))
+        # What is in the way was looked at first, and would hide for ever that it is too late.
+        if _has_moved(site, pending):
+            return _refuse(site, pending, _moved(pending))
+        return _wait(site, pending, error)
     except RefMoved as error:
-        kept = rescue(site.store, lease.run, answer.oid) if not answer.rescue else answer.rescue
-        site.leases.release(lease, plan.event.oid)
-        detail = f"{error}; its work is kept under {kept}"
-        return Finished(plan, lease, pending.result, None, "refused", detail)
+        return _refuse(site, pending, str(error))
+    return _landed(site, pending)
+
+
+def _landed(site: Site, pending: Pending) -> Finished:
+    plan, answer = pending.plan, pending.answer
     site.scan.note(plan.event.ref, answer.oid)
     site.answers.note(answer.oid, plan.event.oid)
-    return Finished(plan, lease, pending.result, answer, "answered")
+    if pending.kept:
+        # Not before: a crash in between leaves one ref too many, and loses nothing.
+        drop_rescue(site.store, pending.kept, answer.oid)
+    return Finished(plan, pending.lease, pending.result, answer, "answered")
+
+
+def _has_moved(site: Site, pending: Pending) -> bool:
+    """Is the branch neither at the triggering commit nor, by a person's hand, at the answer?"""
+    tip = site.repo.read_ref(pending.plan.event.ref)
+    return tip not in (pending.plan.event.oid, pending.answer.oid)
+
+
+def _moved(pending: Pending) -> str:
+    return f"{pending.plan.event.branch} has moved"
+
+
+def _wait(site: Site, pending: Pending, error: WaitUntil | GitFailed) -> Pending:
+    """Nothing names the answer while it waits, and `git gc` deletes what nothing names."""
+    kept = pending.kept
+    if not kept:
+        with contextlib.suppress(AynigError):
+            kept = _keep(site, pending)
+    return replace(pending, word=_why_pending(error), detail=str(error), kept=kept)
+
+
+def _refuse(site: Site, pending: Pending, why: str) -> Finished:
+    """The answer can never land: it is kept, and the lease goes back."""
+    plan, lease = pending.plan, pending.lease
+    kept = pending.kept or pending.answer.rescue or _keep(site, pending)
+    # It is void by what has moved, also where its ref can't be written now.
+    with contextlib.suppress(WaitUntil, GitFailed):
+        site.leases.release(lease, plan.event.oid)
+    detail = f"{why}; its work is kept under {kept}"
+    return Finished(plan, lease, pending.result, None, "refused", detail)
+
+
+def _keep(site: Site, pending: Pending) -> str:
+    return rescue(site.repo, site.store, pending.lease.run, pending.answer.oid)
 
 
 def _why_pending(error: WaitUntil | GitFailed) -> str:

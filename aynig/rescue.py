@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+
+from aynig.errors import AynigError, RefMoved
 from aynig.git.refs import RefEdit, RefStore
 from aynig.git.repo import Repo
 from aynig.git.worktree import Harvest
 from aynig.model import RESCUES
 
 
-def rescue(store: RefStore, run: str, oid: str) -> str:
-    """Keep a commit of a run; its rescue ref. RefMoved where the run has one already."""
-    ref = RESCUES + run
-    store.commit([RefEdit(ref, None, oid)])
-    return ref
+def rescue(repo: Repo, store: RefStore, run: str, oid: str) -> str:
+    """Keep a commit of a run; its rescue ref.
+
+    It may be asked for again, by a successor of a runner that crashed too. A run of which something
+    else is kept gets a second ref, `<run>-2`: nothing that is kept is ever given up for it.
+    """
+    for number in itertools.count(1):
+        ref = RESCUES + run + (f"-{number}" if number > 1 else "")
+        try:
+            store.commit([RefEdit(ref, None, oid)])
+        except RefMoved:
+            if repo.read_ref(ref) != oid:
+                continue
+        return ref
+    raise AssertionError("numbers do not end")
+
+
+def drop_rescue(store: RefStore, ref: str, oid: str) -> None:
+    """The commit is on its branch by now. Where the ref can't be deleted, it stays."""
+    with contextlib.suppress(AynigError):
+        store.delete([RefEdit(ref, oid, None)])
 
 
 def rescue_work(repo: Repo, store: RefStore, run: str, branch: str, harvest: Harvest) -> str:
@@ -26,4 +46,4 @@ def rescue_work(repo: Repo, store: RefStore, run: str, branch: str, harvest: Har
             message=f"work of run {run}{where} that did not land",
             not_before=repo.commit(harvest.head).time,
         )
-    return rescue(store, run, oid)
+    return rescue(repo, store, run, oid)

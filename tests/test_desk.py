@@ -10,7 +10,7 @@ import pytest
 
 from aynig.desk import Desk
 from aynig.errors import RepositoryError
-from aynig.model import HEADS
+from aynig.model import HEADS, LEASES, RESCUES
 from aynig.notices import Notice
 from aynig.site import open_site
 from tests.world import SCRIPT_OK, GitRepo
@@ -261,3 +261,127 @@ def test_an_answer_as_long_as_a_message_may_be_is_a_failure(repo: GitRepo, opene
     work.steps()
     assert repo.state("task") == "failed"
     assert "longer than" in repo.fields("task")["fault"]
+
+
+# --- an answer that waits --------------------------------------------------------------------
+
+
+def answer_waits(repo: GitRepo, opened: Open, script: str = "echo more >more") -> Work:
+    """The answer to the tip of main, which is checked out and has uncommitted work by now."""
+    dirt = repo.path / "file"
+    text = f"#!/bin/sh\n{script}\necho mine >{dirt}\n"
+    repo.commit(GO, files={"file": "one\n", ".aynig/go": text})
+    repo.sync()
+    work = opened()
+    work.look(first=True)
+    assert work.steps() == ["main"]
+    assert work.kinds("hold", "refused") == ["dirty-worktree"]
+    return work
+
+
+def rescued(repo: GitRepo) -> list[str]:
+    return repo.git("for-each-ref", "--format=%(refname)", RESCUES).split()
+
+
+def lands(work: Work) -> None:
+    due = work.desk.next_due()
+    assert due is not None
+    work.desk.recheck(due)
+    work.steps()
+
+
+def free_leases(repo: GitRepo) -> bool:
+    return not any(
+        repo.git("log", "-1", "--format=%s", ref).startswith("aynig lease")
+        for ref in repo.git("for-each-ref", "--format=%(refname)", LEASES).split()
+    )
+
+
+NEW_TIPS = {
+    "committed": ["commit", "--quiet", "--allow-empty", "-m", "mine"],
+    "a new state": ["commit", "--quiet", "--allow-empty", "-m", "x", "-m", "aynig: echo"],
+    "reset": ["reset", "--quiet", "--soft", "HEAD^"],
+    "deleted": ["update-ref", "-d", "refs/heads/main"],
+}
+
+
+@pytest.mark.parametrize("way", NEW_TIPS)
+def test_an_answer_that_waits_is_refused_as_soon_as_its_branch_moves(
+    repo: GitRepo, opened: Open, way: str
+) -> None:
+    work = answer_waits(repo, opened)
+    repo.git(*NEW_TIPS[way], env=repo.tick())
+    moved = repo.tip()
+    work.look()
+    work.steps()
+    (refused,) = [notice for notice in work.told if notice.kind == "refused"]
+    (kept,) = rescued(repo)
+    assert kept in refused.detail
+    assert repo.git("show", f"{kept}:more") == "more"
+    assert free_leases(repo)
+    assert repo.tip() == moved
+    assert (repo.path / "file").read_text() == "mine\n"
+    # What came instead is a tip like any other.
+    assert work.kinds("hold") == ["dirty-worktree"] * (2 if way == "a new state" else 1)
+    if way == "a new state":
+        repo.git("checkout", "--quiet", "HEAD", "--", "file")
+        lands(work)
+        assert repo.state() == "done"
+        assert repo.git("rev-parse", "main^") == moved
+
+
+def test_an_answer_that_waits_is_refused_where_its_lease_is_lost(
+    repo: GitRepo, opened: Open
+) -> None:
+    work = answer_waits(repo, opened)
+    (lease,) = repo.git("for-each-ref", "--format=%(refname)", LEASES).split()
+    repo.git("update-ref", lease, repo.tip())
+    lands(work)
+    assert "refused" in work.kinds()
+    assert len(rescued(repo)) == 1
+
+
+def test_an_answer_that_waits_outlives_a_prune_and_leaves_no_rescue_once_it_has_landed(
+    repo: GitRepo, opened: Open
+) -> None:
+    work = answer_waits(repo, opened)
+    repo.git("gc", "--quiet", "--prune=now")
+    repo.git("checkout", "--quiet", "HEAD", "--", "file")
+    lands(work)
+    assert repo.state() == "done"
+    assert (repo.path / "more").read_text() == "more\n"
+    assert rescued(repo) == []
+    # The fixture's first commit has the empty tree, which nobody has written as an object.
+    repo.git("hash-object", "-w", "-t", "tree", "/dev/null")
+    repo.git("fsck", "--strict", "--no-dangling")
+
+
+OWN_ANSWER = (
+    "trap 'exit 1' EXIT; echo z >committed; git add committed; "
+    "git commit -q -m more -m 'aynig: review'; echo y >left"
+)
+
+
+def test_what_is_kept_beside_an_answer_that_waits_is_kept_as_well(
+    repo: GitRepo, opened: Open
+) -> None:
+    work = answer_waits(repo, opened, OWN_ANSWER)
+    work_kept, answer_kept = rescued(repo)
+    assert answer_kept == f"{work_kept}-2"
+    assert repo.git("show", f"{work_kept}:left") == "y"
+    assert repo.fields(answer_kept)["rescue"] == work_kept
+    work.desk.abandon_pending()
+    assert work.kinds("problem", "refused") == ["refused"]
+    assert rescued(repo) == [work_kept, answer_kept]
+    assert free_leases(repo)
+
+
+def test_an_answer_that_a_person_merges_by_hand_has_landed(repo: GitRepo, opened: Open) -> None:
+    work = answer_waits(repo, opened)
+    repo.git("merge", "--quiet", "--ff-only", *rescued(repo))
+    work.look()
+    work.steps()
+    assert work.kinds("answer", "refused") == ["answer"]
+    assert (repo.state(), rescued(repo)) == ("done", [])
+    assert (repo.path / "file").read_text() == "mine\n"
+    assert free_leases(repo)

@@ -139,6 +139,30 @@ def test_what_is_staged_while_the_script_runs_is_not_swallowed(clone: Stage) -> 
     assert (repo.path / "file").read_text() == "mine\n"
 
 
+def test_a_commit_while_an_answer_waits_is_what_counts(clone: Stage) -> None:
+    repo = clone.repo
+    gate = repo.path.parent / "gate"
+    os.mkfifo(gate)
+    script = f'#!/bin/sh\n[ -z "$AYNIG_TRAILER_WAIT" ] || read x <{gate}\necho more >more\n'
+    repo.commit(f"{STATE}aynig: wait: yes\n", files={".aynig/go": script})
+    repo.sync()
+    with clone.live() as told:
+        wait_for(lambda: told.of("run"), what="the run")
+        (repo.path / "file").write_text("mine\n")
+        gate.write_text("go on\n")
+        wait_for(lambda: told.holds("main"), what="a hold")
+        oid = commit(repo)
+        wait_for(lambda: told.of("refused"), what="the refusal")
+        wait_for(lambda: len(told.holds("main")) == 2, what="the hold of the new tip")
+        assert clone.status("main").run is None
+        repo.git("stash", "--quiet")
+        clone.wait_for_state("done", "main")
+    assert repo.git("rev-parse", "main^") == oid
+    kept = repo.git("for-each-ref", "--format=%(refname)", RESCUES)
+    assert repo.git("show", f"{kept}:more") == "more"
+    clone.assert_unharmed()
+
+
 def test_an_answer_that_waits_when_the_daemon_ends_is_rescued(clone: Stage) -> None:
     repo = clone.repo
     gate = repo.path.parent / "gate"
