@@ -41,6 +41,8 @@ class Answer:
     subject: str
     # The rescue ref of the run's work, where some of it does not land.
     rescue: str
+    # What was at fault, where the run failed for that; on one line.
+    fault: str = ""
 
 
 def write_answer(
@@ -81,7 +83,7 @@ def write_answer(
     )
     parent_time = repo.commit(base).time
     oid = repo.write_commit(tree=tree, parents=[base], message=message, not_before=parent_time)
-    return Answer(oid, response.state, response.subject, rescue)
+    return Answer(oid, response.state, response.subject, rescue, _one_line(verdict.fault))
 
 
 def _testimony(

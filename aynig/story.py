@@ -39,13 +39,27 @@ class RunRow:
     subject: str
     time: float
     rescue: str | None = None
+    # Why aynig itself ended the script, and what was at fault.
+    stopped: str | None = None
+    fault: str | None = None
 
     @property
     def failed(self) -> bool:
-        """Did the run end badly? A later retry that was asked for is no failure."""
-        if self.answers is not None and self.state == "failed":
-            return True
-        return self.exit not in (0, None) and self.state != "waiting"
+        """Did the run end badly, whatever state the workflow makes of that?
+
+        A later retry that was asked for is no failure, nor is a run that was interrupted.
+        """
+        if self.answers is None:
+            return False
+        if self.oid is None:
+            return self.state == _STATE_WITHOUT_ANSWER["refused"]
+        badly = self.stopped or self.fault or self.exit not in (0, None)
+        return self.state == "failed" or bool(badly)
+
+    @property
+    def interrupted(self) -> bool:
+        """Was it ended because we had to stop? It is run again then."""
+        return self.oid is None and self.state == _STATE_WITHOUT_ANSWER["drained"]
 
 
 def row_of_run(finished: Finished, executed_by: str) -> RunRow:
@@ -67,6 +81,8 @@ def row_of_run(finished: Finished, executed_by: str) -> RunRow:
         subject=answer.subject if answer is not None else finished.detail or outcome(result),
         time=result.started + result.duration,
         rescue=(answer.rescue or None) if answer is not None else None,
+        stopped=result.stopped or None,
+        fault=(answer.fault if answer is not None else result.fault) or None,
     )
 
 
@@ -108,6 +124,8 @@ def _row_of_commit(
         subject=statement.subject,
         time=info.time,
         rescue=statement.value("rescue"),
+        stopped=statement.value("stopped"),
+        fault=statement.value("fault"),
     )
 
 

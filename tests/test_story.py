@@ -93,6 +93,7 @@ def test_the_row_of_a_run_is_the_row_of_its_answer() -> None:
     assert (row.exit, row.duration, row.executed_by, row.rescue) == (0, 1.5, "ada@box", None)
 
 
+DRAINED = result(None, signal=15, stopped="drained")
 LATER = Deferral(OTHER_OID, "refs/heads/task", OID, "r", 1, 0.0, 5.0, "later")
 
 
@@ -100,9 +101,10 @@ LATER = Deferral(OTHER_OID, "refs/heads/task", OID, "r", 1, 0.0, 5.0, "later")
     ("finished", "state", "failed"),
     [
         (Finished(plan(), lease(), result(75), None, "deferred", deferral=LATER), "waiting", False),
-        (Finished(plan(), lease(), result(0), None, "refused", "it moved"), "refused", False),
+        (Finished(plan(), lease(), result(0), None, "refused", "it moved"), "refused", True),
         (Finished(plan(), lease(), result(1), None, "refused", "it moved"), "refused", True),
         (Finished(plan(), lease(), result(0), None, "drained"), "stopped", False),
+        (Finished(plan(), lease(), DRAINED, None, "drained"), "stopped", False),
     ],
 )
 def test_a_run_without_an_answer_has_a_word_in_its_place(
@@ -111,6 +113,30 @@ def test_a_run_without_an_answer_has_a_word_in_its_place(
     row = row_of_run(finished, "ada@box")
     assert (row.oid, row.state, row.failed) == (None, state, failed)
     assert row.subject
+
+
+@pytest.mark.parametrize(
+    ("testimony", "failed"),
+    [
+        pytest.param("exit: 0", False, id="well"),
+        pytest.param("exit: 1", True, id="an exit status"),
+        pytest.param("exit: 0\naynig: fault: it removed its worktree", True, id="a fault"),
+        pytest.param("exit: 0\naynig: stopped: timeout", True, id="a timeout"),
+    ],
+)
+@pytest.mark.parametrize("state", ["repair", "waiting"])
+def test_a_run_that_ended_badly_has_failed_whatever_state_follows(
+    repo: GitRepo, testimony: str, failed: bool, state: str
+) -> None:
+    asked = repo.commit("Please go\n\naynig: go\n")
+    repo.commit(f"x\n\naynig: {state}\naynig: answers: {asked}\naynig: {testimony}\n")
+    assert rows(repo)[0].failed is failed
+
+
+def test_the_row_of_a_run_has_its_fault() -> None:
+    answer = Answer(OTHER_OID, "repair", "go -> repair", "", "it removed its worktree")
+    row = row_of_run(Finished(plan(), lease(), result(), answer, "answered"), "ada@box")
+    assert (row.fault, row.stopped, row.failed) == ("it removed its worktree", None, True)
 
 
 @pytest.mark.parametrize(("between", "found"), [(999, True), (1000, False)])

@@ -26,6 +26,8 @@ def row_as_json(row: RunRow) -> dict[str, Any]:
         "script": row.script,
         "subject": row.subject,
         "rescue": row.rescue,
+        "stopped": row.stopped,
+        "fault": row.fault,
         "time": timestamp(row.time),
     }
 
@@ -51,8 +53,12 @@ def print_run_table(rows: Sequence[RunRow]) -> None:
         ],
         stretch="message",
     )
-    failed = sum(row.failed for row in rows)
-    print(f"{len(rows)} {'run' if len(rows) == 1 else 'runs'}, {failed} failed.")
+    counts = [f"{len(rows)} {'run' if len(rows) == 1 else 'runs'}"]
+    counts.append(f"{sum(row.failed for row in rows)} failed")
+    interrupted = sum(row.interrupted for row in rows)
+    if interrupted:
+        counts.append(f"{interrupted} interrupted")
+    print(f"{', '.join(counts)}.")
 
 
 def took(row: RunRow) -> str:

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from tests.cli.conftest import Shell
+from tests.world import wait_for
 
 ROW = {
     "branch", "oid", "answers", "from_state", "state", "run", "attempt", "exit", "duration",
@@ -63,6 +64,50 @@ def test_a_run_that_failed_is_exit_status_1(aynig: Shell, more: list[str]) -> No
     task(aynig, "fail", "bad")
     task(aynig, "next", "good")
     assert aynig("run", *more).status == 1
+
+
+MENDED = "states: {go: {on-failure: repair}}\n"
+BAD_ENDS = {
+    "its worktree removed": ('rm -rf "$PWD"', "repair"),
+    "a malformed answer": ('echo "aynig: A B" >"$AYNIG_RESPONSE"', "repair"),
+    "its branch moved": ("git update-ref refs/heads/task HEAD^", ""),
+    "its lease lost": ("git for-each-ref --format='delete %(refname)' refs/aynig/lease |"
+                       " git update-ref --stdin", "go"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", BAD_ENDS)
+def test_a_run_that_ended_badly_is_exit_status_1_whatever_its_script_said(
+    aynig: Shell, how: str
+) -> None:
+    script, state = BAD_ENDS[how]
+    aynig.repo.commit(
+        "Please go\n\naynig: go\n",
+        branch="task",
+        parent=aynig.repo.tip(),
+        files={".aynig/go": f"#!/bin/sh\n{script}\nexit 0\n", ".aynig/config.yaml": MENDED},
+    )
+    said = aynig("run", "--no-follow", "--json")
+    (row,) = said.rows
+    assert (said.status, row["exit"]) == (1, 0)
+    assert (row["state"], aynig.repo.state("task")) == (state if row["oid"] else "refused", state)
+    assert bool(row["fault"]) is bool(row["oid"])
+
+
+def test_a_run_that_was_interrupted_has_not_failed(aynig: Shell) -> None:
+    aynig.repo.git("config", "aynig.grace", "0.1")
+    script = "#!/bin/sh\necho begun\nwhile :; do sleep 0.05; done\n"
+    files: dict[str, str | bytes | None] = {".aynig/go": script}
+    aynig.repo.commit(
+        "Please go\n\naynig: go\n", branch="task", parent=aynig.repo.tip(), files=files
+    )
+    process = aynig.start("run")
+    runs = aynig.repo.git_dir / "aynig" / "runs"
+    wait_for(lambda: any(p.read_text() for p in runs.glob("*/output")), what="the script")
+    process.terminate()
+    out, _ = process.communicate()
+    assert process.returncode == 130
+    assert out.decode().splitlines()[-1] == "1 run, 0 failed, 1 interrupted."
 
 
 def test_a_later_retry_is_no_failure_and_is_left_for_the_next_time(aynig: Shell) -> None:
