@@ -267,11 +267,15 @@ class Engine:
         # From now on nothing new is taken on, so hooks must not count on us.
         for bell in self._doorbells:
             bell.close()
+        scripts = sum(desk.scripts for desk in self._desks.values())
+        self._observe(notices.of_drain(scripts, at_once=at_once))
         for desk in self._desks.values():
             desk.drain(0.0 if at_once else desk.site.settings.grace)
 
     def _end(self) -> None:
         """Leave nothing behind: in this order, because a run that ends still writes refs."""
+        # A wish to stop that came in the last turn is to be heard of as well.
+        self._obey_stops()
         for bell in self._doorbells:
             bell.close()
         for desk in self._desks.values():
@@ -283,3 +287,5 @@ class Engine:
             desk.abandon_pending()
             desk.site.close()
         self._waker.close()
+        if self._stops_obeyed:
+            self._observe(notices.of_stop())

@@ -40,6 +40,8 @@ class _Active:
     oid: str
     # The commit that a script was started for; empty before that.
     trigger: str = ""
+    # False also where an answer that waits is tried again.
+    has_script: bool = False
 
 
 @dataclass
@@ -200,6 +202,7 @@ class Desk:
         active = self._active.get(started.plan.event.ref)
         if active is not None:
             active.trigger = started.plan.event.oid
+            active.has_script = True
             # It may have moved before there was a run that the look could have ended.
             self._stop_if_moved(started.plan.event.ref, active)
         self._observe(notices.of_start(self.site, started))
@@ -283,6 +286,11 @@ class Desk:
         return min((held.due for held in self._held.values() if held.due is not None), default=None)
 
     # --- stopping ----------------------------------------------------------------------------
+
+    @property
+    def scripts(self) -> int:
+        """How many scripts are under way, those whose answer is about to land included."""
+        return sum(active.has_script for active in list(self._active.values()))
 
     def drain(self, grace: float | None) -> None:
         """Tell every script that is under way to come to its end."""

@@ -18,9 +18,11 @@ from aynig.story import RunRow, row_of_run
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """`kind` is one of event, run, answer, deferred, refused, drained, hold, problem, watching.
+    """`kind` is one of event, run, answer, deferred, refused, drained, hold, problem, watching,
+    draining, stopped.
 
     `hold` is the word of a Hold, `detail` a sentence for people; `row` is there when a run ended.
+    `repository` is empty for what concerns all of them.
     """
 
     kind: str
@@ -96,6 +98,18 @@ def of_hold(site: Site, ref: str, oid: str, state: str, hold: Hold) -> Notice:
         hold=hold.word,
         detail=hold.detail,
     )
+
+
+def of_drain(scripts: int, *, at_once: bool) -> Notice:
+    """A wish to stop has been heard; so many scripts are under way."""
+    under_way = f"{scripts} script{'' if scripts == 1 else 's'} under way"
+    way = "at once" if at_once else "nothing new starts"
+    return Notice("draining", "", detail=f"told to stop, {way}: {under_way}")
+
+
+def of_stop() -> Notice:
+    """The drain is over."""
+    return Notice("stopped", "", detail="nothing is under way any more")
 
 
 def of_problem(repository: str, detail: str) -> Notice:

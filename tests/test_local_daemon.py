@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -427,6 +429,49 @@ def test_sigterm_drains_and_the_task_is_run_again_later(clone: Stage) -> None:
     rescue = clone.repo.git("for-each-ref", "--format=%(refname)", RESCUES)
     assert clone.repo.git("show", f"{rescue}:work") == "1"
     clone.assert_unharmed()
+
+
+@pytest.mark.parametrize(("scripts", "says"), [(0, "0 scripts"), (1, "1 script under way")])
+def test_a_daemon_that_is_told_to_stop_says_so_and_how_much_is_under_way(
+    clone: Stage, scripts: int, says: str
+) -> None:
+    clone.repo.git("config", "aynig.grace", "0.1")
+    if scripts:
+        clone.task("while :; do sleep 0.05; done")
+    with daemon(clone.repo.path) as found:
+        if scripts:
+            found.wait_for("run", "task")
+        found.process.send_signal(signal.SIGTERM)
+        assert found.process.wait() == 0
+    (draining,) = found.of("draining")
+    assert says in draining["detail"]
+    assert draining["repository"] is None
+    assert found.lines[-1]["kind"] == "stopped"
+    assert found.lines.index(draining) < len(found.lines) - 1 - scripts
+
+
+def test_the_last_lines_for_people_say_that_it_stops(clone: Stage) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "aynig", "daemon"],
+        cwd=clone.repo.path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    assert "watching" in process.stderr.readline()
+    process.send_signal(signal.SIGTERM)
+    lines = process.communicate()[1].splitlines()
+    assert process.returncode == 0
+    first, last = (line.partition(" ")[2] for line in lines)
+    assert first == "draining told to stop, nothing new starts: 0 scripts under way"
+    assert last == "stopped  nothing is under way any more"
+
+
+def test_a_run_that_comes_to_its_end_by_itself_says_nothing_of_stopping(clone: Stage) -> None:
+    clone.task("exit 0")
+    told = clone.run()
+    assert not told.of("draining") + told.of("stopped")
 
 
 def test_a_script_that_ends_within_its_grace_is_answered(clone: Stage) -> None:

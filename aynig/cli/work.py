@@ -73,6 +73,8 @@ def notice_as_text(notice: Notice) -> str:
         return f"{kind} {branch}: {state}: {notice.hold}: {escape(notice.detail)}"
     if notice.kind in ("problem", "watching"):
         return f"{kind} {escape(notice.repository)}: {escape(notice.detail)}"
+    if notice.kind in ("draining", "stopped"):
+        return f"{kind} {notice.detail}"
     assert notice.row is not None
     row = notice.row
     where = f" at {row.oid[:10]}" if row.oid else ""
@@ -94,7 +96,7 @@ def notice_as_json(notice: Notice) -> dict[str, Any]:
     found: dict[str, Any] = {
         "time": timestamp(notice.time),
         "kind": notice.kind,
-        "repository": notice.repository,
+        "repository": notice.repository or None,
     }
     if notice.branch:
         found |= {"branch": notice.branch, "oid": notice.oid or None, "state": notice.state}
