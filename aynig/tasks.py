@@ -14,7 +14,16 @@ from aynig.dialects import AYNIG, Dialect, by_name, check_state
 from aynig.errors import RefMoved, UsageError, UserError
 from aynig.git import names
 from aynig.git.repo import CommitInfo
-from aynig.model import ENDED_STATES, HEADS, RESERVED_STATES, Field, Lease, Statement, Trailer
+from aynig.model import (
+    ENDED_STATES,
+    HEADS,
+    RESERVED_STATES,
+    Deferral,
+    Field,
+    Lease,
+    Statement,
+    Trailer,
+)
 from aynig.respond import write_state
 from aynig.site import Site
 from aynig.text import escape, quote, shorten
@@ -22,6 +31,8 @@ from aynig.text import escape, quote, shorten
 _SUBJECT_WIDTH = 100
 _SLUG_WIDTH = 40
 _TRIES = 20
+# The field that names the tip that a retry was written on.
+_RETRY_OF = "retry-of"
 _TRAILER_KEY = re.compile(r"[A-Za-z0-9-]+")
 
 
@@ -182,11 +193,17 @@ def retry(site: Site, branch: str) -> Written:
     """A new commit with the state that failed, and the same message.
 
     After a failure that is the state of the commit that was answered; at a tip that was never
-    answered, its own.
+    answered, its own. A tip that a retry wrote is not retried before it has run: of several at
+    once, one counts.
     """
     ref, info, tip = _tip(site, branch)
     if _live_lease(site, ref, info.oid) is not None:
         raise UserError(f"{escape(branch)} is running", hint="Cancel it first: `aynig cancel`.")
+    if _is_retry(info, tip) and not _has_run(site, ref, info):
+        raise UserError(
+            f"{escape(branch)} was retried already and has not run since",
+            hint="`aynig status` says what holds it.",
+        )
     failed = _failed_statement(site, tip)
     subject = failed.subject.removeprefix("retry ")
     dialect = by_name(failed.dialect)
@@ -198,18 +215,32 @@ def retry(site: Site, branch: str) -> Written:
         check_state(failed.state),
         subject=f"retry {subject}",
         body=failed.body,
-        fields=_writable(dialect, failed.fields),
+        fields=[*_writable(dialect, failed.fields), Field(_RETRY_OF, info.oid)],
         others=[Trailer(key, _one_line(value)) for key, value in failed.trailers],
         dialect=dialect,
     )
     return Written(branch, oid, failed.state)
 
 
+def _is_retry(info: CommitInfo, tip: Statement) -> bool:
+    """Did a retry write this commit where it is? One that was copied elsewhere is a new task."""
+    return tip.value(_RETRY_OF) in info.parents and tip.value("answers") is None
+
+
+def _has_run(site: Site, ref: str, info: CommitInfo) -> bool:
+    """Was a script started for this commit, with or without an answer, here or on a copy?"""
+    standing = site.leases.read(ref)
+    if isinstance(standing, Lease | Deferral) and standing.trigger == info.oid:
+        return True
+    site.scan.look()
+    return site.answers.answer_to(info.oid, info.time) is not None
+
+
 def _writable(dialect: Dialect, fields: Iterable[Field]) -> list[Field]:
     """Fields as they are written again: git lets people commit what we would not write."""
     found = []
     for field in fields:
-        if field.key not in RESERVED_FIELDS:
+        if field.key not in RESERVED_FIELDS | {_RETRY_OF}:
             with contextlib.suppress(UsageError):
                 clean = Field(field.key, _one_line(field.value))
                 dialect.field_trailer(clean)

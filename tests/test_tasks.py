@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from aynig.errors import UsageError, UserError
-from aynig.model import HEADS
+from aynig.lease import lease_name
+from aynig.model import HEADS, Field, Lease
+from aynig.respond import write_state
 from aynig.scan import read_event
 from aynig.site import Site, open_site
 from aynig.tasks import Request, Written, cancel, retry, submit
@@ -242,21 +244,89 @@ def test_retry_asks_again_for_the_state_that_failed(repo: GitRepo) -> None:
     assert (written.branch, written.state, written.oid) == ("task", "go", repo.tip("task"))
     assert repo.git("rev-parse", "task^") == before
     assert "The prompt." in repo.message("task")
-    assert repo.trailers("task") == [("aynig", "go"), ("aynig", "to: bob"), ("Ticket", "#7")]
+    assert repo.trailers("task") == [
+        ("aynig", "go"), ("aynig", "to: bob"), ("aynig", f"retry-of: {before}"), ("Ticket", "#7"),
+    ]  # fmt: skip
+
+
+def answered(repo: GitRepo, oid: str) -> str:
+    """The commit at `oid` has failed again."""
+    message = f"x\n\naynig: failed\naynig: answers: {oid}\naynig: exit: 1\n"
+    return repo.commit(message, branch="task")
 
 
 def test_a_second_retry_says_retry_once(repo: GitRepo) -> None:
     failed(repo)
-    again(repo)
+    last = answered(repo, again(repo).oid)
     again(repo)
     assert repo.git("log", "-1", "--format=%s", "task") == "retry Please go"
+    assert repo.trailers("task") == [("aynig", "go"), ("aynig", f"retry-of: {last}")]
+
+
+@pytest.mark.parametrize("never_run", [True, False])
+def test_what_was_retried_is_not_retried_again_before_it_has_run(
+    repo: GitRepo, never_run: bool
+) -> None:
+    if never_run:
+        asked(repo, branch="task")
+    else:
+        failed(repo)
+    written = again(repo)
+    with pytest.raises(UserError, match="task was retried already and has not run since") as caught:
+        again(repo)
+    assert "aynig status" in caught.value.hint
+    assert repo.tip("task") == written.oid
+
+
+def ran(site: Site, repo: GitRepo, oid: str) -> Lease:
+    event = read_event(site.repo, HEADS + "task", oid, site.read)
+    assert event is not None
+    return site.leases.acquire(event, site.repo.read_ref(lease_name(event.ref)), "run-1", 1)
+
+
+def test_a_retry_that_asked_for_later_can_be_retried(repo: GitRepo) -> None:
+    failed(repo)
+    oid = again(repo).oid
+    with opened(repo) as site:
+        site.leases.defer(ran(site, repo, oid), 3600.0, "no network")
+    assert again(repo).oid != oid
+
+
+def test_a_retry_whose_runner_died_can_be_retried(repo: GitRepo) -> None:
+    failed(repo)
+    oid = again(repo).oid
+    with opened(repo) as site:
+        site.leases.forget(ran(site, repo, oid))
+        assert retry(site, "task").oid != oid
+
+
+def test_a_retry_that_was_answered_on_another_branch_can_be_retried(repo: GitRepo) -> None:
+    failed(repo)
+    oid = again(repo).oid
+    repo.git("branch", "copy", "task")
+    answer = [Field("answers", oid)]
+    with opened(repo) as site:
+        write_state(
+            site.repo, site.store, f"{HEADS}copy", oid, "failed", subject="x", fields=answer
+        )
+    assert again(repo).oid != oid
+
+
+def test_a_retry_that_was_picked_onto_another_branch_is_a_task_of_its_own(repo: GitRepo) -> None:
+    failed(repo)
+    again(repo)
+    repo.commit(repo.message("task"), branch="other", parent=repo.tip())
+    with opened(repo) as site:
+        assert retry(site, "other").state == "go"
 
 
 def test_what_a_runner_testified_is_not_written_again(repo: GitRepo) -> None:
     first = failed(repo, "x\n\naynig: go\naynig: run: r-1\naynig: note: y\n")
     again(repo)
     assert first
-    assert repo.fields("task") == {"": "go", "note": "y"}
+    fields = repo.fields("task")
+    assert fields.pop("retry-of") == repo.git("rev-parse", "task^")
+    assert fields == {"": "go", "note": "y"}
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,17 @@ def test_a_failed_task_runs_again_once_what_was_wrong_is_mended(aynig: Shell) ->
     assert states == ["go", "failed", "go", "done"]
 
 
+def test_of_several_retries_at_once_one_counts_and_the_others_say_so(aynig: Shell) -> None:
+    before = aynig.repo.commit("x\n\naynig: go\n", branch="task", parent=aynig.repo.tip())
+    processes = [aynig.start("retry", "task") for _ in range(6)]
+    said = [process.communicate()[1].decode() for process in processes]
+    assert sorted(process.returncode for process in processes) == [0, 1, 1, 1, 1, 1]
+    assert aynig.repo.git("rev-parse", "task^") == before
+    for process, text in zip(processes, said, strict=True):
+        known = "retried already" in text or "has moved" in text
+        assert known is bool(process.returncode), text
+
+
 def test_what_did_not_fail_is_refused_with_what_to_do_instead(aynig: Shell) -> None:
     aynig.repo.commit("x\n\naynig: done\n", branch="task", parent=aynig.repo.tip())
     said = aynig("retry", "task")
