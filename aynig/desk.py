@@ -18,7 +18,7 @@ from aynig.facts import trusted_commit
 from aynig.model import ENDED_STATES, Hold, RefChange
 from aynig.notices import Observer
 from aynig.plan import FIRST_RECHECK, LONGEST_RECHECK
-from aynig.reconcile import Finished, Outcome, Pending, Reconciler, Started
+from aynig.reconcile import Finished, Outcome, Pending, Reconciler, Started, told
 from aynig.site import Site
 
 # Holds that end by themselves, and soon: another runner at the same commit, a lock.
@@ -226,8 +226,11 @@ class Desk:
         """Take in how the work on a branch ended."""
         active = self._active.pop(ref, None)
         oid = (active.trigger or active.oid) if active is not None else ""
+        if active is not None and active.has_script and isinstance(outcome, Hold):
+            # What held it before is told again: it was tried in between.
+            self._last_hold.pop(ref, None)
         if isinstance(outcome, BaseException):
-            self._hold(ref, oid, Hold("error", _told(outcome), time.time() + FIRST_RECHECK))
+            self._hold(ref, oid, Hold("error", told(outcome), time.time() + FIRST_RECHECK))
         elif isinstance(outcome, Hold):
             self._hold(ref, oid, outcome)
         elif isinstance(outcome, Pending):
@@ -307,10 +310,3 @@ class Desk:
                 continue
             self._observe(notices.of_finish(self.site, finished))
         self._pending.clear()
-
-
-def _told(error: BaseException) -> str:
-    """An error for people; what was not foreseen shows its type as well."""
-    if isinstance(error, AynigError):
-        return error.advice
-    return str(error) if isinstance(error, OSError) else repr(error)

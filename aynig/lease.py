@@ -7,6 +7,7 @@ exactly what was seen. The functions that act for a holder demand the Lease as p
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import threading
 import time
@@ -144,10 +145,11 @@ class Leases:
         except RefMoved:
             return
 
-    def defer(self, lease: Lease, delay: float, reason: str) -> Deferral:
+    def defer(self, lease: Lease, delay: float, reason: str, *, hold: str = "waiting") -> Deferral:
         """Give the lease back, not to be taken again before `delay` seconds are over.
 
-        `reason` is the script's own text: it is kept on one line, escaped and shortened.
+        `reason` is the script's own text, or an error: it is kept on one line, escaped and
+        shortened. Infinity for `delay`: this commit is never tried again.
         """
         reason = shorten(escape(" ".join(reason.split())), _REASON_WIDTH)
         deferral = Deferral(
@@ -159,6 +161,7 @@ class Leases:
             not_before=time.time() + delay,
             seconds=delay,
             reason=reason,
+            hold=hold,
         )
         oid = _write_record(
             self._repo,
@@ -172,6 +175,7 @@ class Leases:
                 ("not-before", f"{deferral.not_before:.3f}"),
                 ("seconds", f"{delay:.3f}"),
                 ("reason", reason),
+                *([("hold", hold)] if hold != "waiting" else []),
             ],
         )
         try:
@@ -257,13 +261,17 @@ def _to_lease(name: str, oid: str, fields: dict[str, str], time: int) -> Lease:
 
 
 def _to_deferral(oid: str, fields: dict[str, str]) -> Deferral:
+    not_before, seconds = float(fields["not-before"]), float(fields["seconds"])
+    if math.isnan(not_before) or math.isnan(seconds):
+        raise ValueError("no time")
     return Deferral(
         oid=oid,
         ref=_unwritten(fields["branch"]),
         trigger=fields["trigger"],
         run=fields["run"],
         attempt=int(fields["attempt"]),
-        not_before=float(fields["not-before"]),
-        seconds=float(fields["seconds"]),
+        not_before=not_before,
+        seconds=seconds,
         reason=fields["reason"],
+        hold="error" if fields.get("hold") == "error" else "waiting",
     )

@@ -208,16 +208,19 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Deferral:
-    """A lease ref of a task that asked for a later retry: free, but not before its time."""
+    """A lease ref of a task that is to be tried later: free, but not before its time."""
 
     oid: str
     ref: str
     trigger: str
     run: str
     attempt: int
+    # Both infinite where only a new commit is tried again.
     not_before: float
     seconds: float
     reason: str
+    # The word of the hold until then: "waiting" where the script asked for it, "error" otherwise.
+    hold: str = "waiting"
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,17 +135,23 @@ def _lease_hold(facts: Facts) -> Hold | None:
             f"on {escape(holder.host)}, pid {holder.pid}, run {escape(facts.lease.run)}",
             facts.now + FIRST_RECHECK,
         )
-    if facts.deferral is None:
-        return None
+    return deferral_hold(facts.deferral, facts.now) if facts.deferral is not None else None
+
+
+def deferral_hold(deferral: Deferral, now: float) -> Hold | None:
+    """What is to be tried later waits until its time; None where that has come."""
     # A clock that was set back must not keep a task for longer than it asked.
-    left = min(facts.deferral.not_before - facts.now, facts.deferral.seconds)
+    left = min(deferral.not_before - now, deferral.seconds)
     if left <= 0:
         return None
+    reason = escape(deferral.reason)
+    if math.isinf(left):
+        mend = f"`aynig retry {escape(branch_of(deferral.ref))}` runs it again"
+        return Hold(deferral.hold, f"{reason}; given up after attempt {deferral.attempt}: {mend}")
     return Hold(
-        "waiting",
-        f"attempt {facts.deferral.attempt + 1} in {format_duration(math.ceil(left))} "
-        f"({escape(facts.deferral.reason)})",
-        facts.now + left,
+        deferral.hold,
+        f"attempt {deferral.attempt + 1} in {format_duration(math.ceil(left))} ({reason})",
+        now + left,
     )
 
 

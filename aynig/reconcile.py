@@ -31,7 +31,6 @@ from aynig.errors import (
     RefBusy,
     RefMoved,
     RepositoryError,
-    RunFault,
     WaitUntil,
 )
 from aynig.executors import Control, Job
@@ -39,21 +38,32 @@ from aynig.executors.output import tail_of
 from aynig.facts import answered_by, gather, named_commit
 from aynig.git.history import last_state_commit
 from aynig.git.worktree import Harvest, Worktree
-from aynig.lease import RENEWALS
-from aynig.model import Deferral, Event, Hold, Lease, Plan, RunResult, Statement
-from aynig.plan import FIRST_RECHECK, answered_hold, copy_hold, make_plan, state_hold
+from aynig.lease import RENEWALS, read_lease
+from aynig.model import RESCUES, Deferral, Event, Hold, Lease, Plan, RunResult, Statement
+from aynig.plan import (
+    FIRST_RECHECK,
+    answered_hold,
+    copy_hold,
+    deferral_hold,
+    make_plan,
+    state_hold,
+)
 from aynig.policies import deferral as retries
+from aynig.policies import setback
 from aynig.processes import kill_marked
 from aynig.rescue import drop_rescue, rescue, rescue_work
 from aynig.respond import Answer, DirtyWorktree, land, write_answer
 from aynig.runs import new_run_id
 from aynig.scan import read_event
 from aynig.site import Site
+from aynig.text import shorten
 
 # What the answer says beside the script's own words: a subject, the end of the output, testimony.
 # It has to be within the limits of a message as well, or nobody could read it.
 _OWN_BYTES = 32 * 1024
 _OWN_TRAILERS = 16
+# Of an error, so that the name of a rescue ref has room behind it.
+_ERROR_WIDTH = 120
 # How often a branch that moves under our hands is looked at again before others get their turn.
 _CLAIMS = 5
 
@@ -103,6 +113,15 @@ class Idle:
 Outcome = Finished | Pending | Hold | Idle
 
 
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """A plan, the lease that was won for it, and what the lease ref pointed at before."""
+
+    plan: Plan
+    lease: Lease
+    lease_seen: str | None
+
+
 class Reconciler:
     """Carries one branch at a time through its steps. Safe to use from several threads."""
 
@@ -115,33 +134,79 @@ class Reconciler:
 
     def reconcile(self, ref: str, control: Control) -> Outcome:
         """Do what the tip of a branch asks for, as far as it can be done now."""
-        claimed = self._claim(ref)
-        if not isinstance(claimed, tuple):
-            return claimed
-        plan, lease = claimed
+        claim = self._claim(ref)
+        if not isinstance(claim, _Claim):
+            return claim
         outcome: Outcome | None = None
         run: _Run | None = None
         try:
-            run = _Run(self._site, plan, lease, control, self._started)
+            run = _Run(self._site, claim.plan, claim.lease, control, self._started)
             outcome = run.carry_out()
-        except BaseException:
-            with contextlib.suppress(AynigError, OSError):
-                self._site.leases.release(run.lease if run else lease, plan.event.oid)
-            raise
+        except BaseException as error:
+            outcome = self._set_back(claim, run, error)
+            if outcome is None:
+                raise
         finally:
             if not isinstance(outcome, Pending):
-                self._site.leases.forget(lease)
+                self._site.leases.forget(claim.lease)
         return outcome
+
+    def _set_back(self, claim: _Claim, run: _Run | None, error: BaseException) -> Hold | None:
+        lease = run.lease if run else claim.lease
+        if run is not None and run.has_run:
+            return self._give_back(lease, error, setback.delay_after_run(lease.attempt), run.kept)
+        # An attempt is one that reached the script.
+        lease = replace(lease, attempt=lease.attempt - 1)
+        delay = setback.delay_before_start(self._last_delay(claim))
+        return self._give_back(lease, error, None if isinstance(error, WaitUntil) else delay)
+
+    def _give_back(
+        self, lease: Lease, error: BaseException, delay: float | None, kept: str = ""
+    ) -> Hold | None:
+        """Give the lease back after an error, with a note for all runners when to try again.
+
+        None where that is as soon as may be, and where the note can't be written.
+        """
+        leases = self._site.leases
+        if delay is not None and isinstance(error, Exception):
+            reason = shorten(" ".join(told(error).split()), _ERROR_WIDTH)
+            if kept:
+                reason += f"; its work is kept under {kept}"
+            with contextlib.suppress(Exception):
+                deferral = leases.defer(lease, delay, reason, hold="error")
+                return deferral_hold(deferral, time.time())
+        with contextlib.suppress(AynigError, OSError):
+            leases.release(lease, lease.trigger)
+        return None
+
+    def _last_delay(self, claim: _Claim) -> float | None:
+        seen = claim.lease_seen
+        before = read_lease(self._site.repo, claim.lease.name, seen) if seen else None
+        if not isinstance(before, Deferral) or before.trigger != claim.plan.event.oid:
+            return None
+        return before.seconds if before.hold == "error" else None
 
     def finish(self, pending: Pending) -> Outcome:
         """Try again to land an answer that could not land before; the lease is renewed first."""
         outcome: Outcome | None = None
         try:
             outcome = self._finish(pending)
+        except BaseException as error:
+            delay = setback.delay_after_run(pending.plan.attempt)
+            outcome = self._give_back(self._standing(pending), error, delay, pending.kept)
+            if outcome is None:
+                raise
         finally:
             if not isinstance(outcome, Pending):
                 self._site.leases.forget(pending.lease)
         return outcome
+
+    def _standing(self, pending: Pending) -> Lease:
+        """The lease of an answer that waits, as it was last renewed."""
+        found = self._site.leases.read(pending.plan.event.ref)
+        if isinstance(found, Lease) and found.run == pending.lease.run:
+            return found
+        return pending.lease
 
     def _finish(self, pending: Pending) -> Outcome:
         site = self._site
@@ -168,7 +233,7 @@ class Reconciler:
         detail = f"{pending.detail}; the answer is kept under {kept}"
         return Finished(pending.plan, pending.lease, pending.result, None, "refused", detail)
 
-    def _claim(self, ref: str) -> tuple[Plan, Lease] | Hold | Idle:
+    def _claim(self, ref: str) -> _Claim | Hold | Idle:
         """From the branch to the lease of it, all over again where something moved meanwhile."""
         for _ in range(_CLAIMS):
             event = self._event(ref)
@@ -183,7 +248,7 @@ class Reconciler:
             except RefMoved:
                 # Another runner was faster, or the branch moved: looking again tells which.
                 continue
-            return (plan, lease) if isinstance(lease, Lease) else lease
+            return _Claim(plan, lease, seen) if isinstance(lease, Lease) else lease
         return Hold("busy", "it moves faster than it can be taken", time.time() + FIRST_RECHECK)
 
     def _event(self, ref: str) -> Event | Hold | Idle:
@@ -269,6 +334,10 @@ class _Run:
         self._control = control
         self._started = started
         self._folder = site.archive.create(lease.run)
+        # May the script have been started?
+        self.has_run = False
+        # The rescue ref of what it left, where an error kept it from being answered.
+        self.kept = ""
 
     def carry_out(self) -> Outcome:
         self._started(Started(self._plan, self.lease))
@@ -279,6 +348,15 @@ class _Run:
             # Not before what it may have set for all git commands is put back: ours obey it too.
             harvest, fault = self._harvest(worktree)
         fault = "; ".join([*([fault] if fault else []), *blame])
+        try:
+            return self._conclude(result, harvest, fault)
+        except Exception:
+            with contextlib.suppress(Exception):
+                ref = RESCUES + self.lease.run
+                self.kept = ref if self._site.repo.read_ref(ref) else self._rescue(harvest)
+            raise
+
+    def _conclude(self, result: RunResult, harvest: Harvest | None, fault: str) -> Outcome:
         left = self._left(harvest, fault)
         if result.stopped in ("drained", "canceled", "lease-lost"):
             return self._give_up(result, harvest)
@@ -303,19 +381,22 @@ class _Run:
             identity=None if configured else site.repo.identity(),
         )
         self._control.set_tick(self._renew, self.lease.seconds * RENEWALS)
-        return site.executor.execute(
-            Job(
-                program=plan.script.program,
-                cwd=str(worktree.path),
-                env=environment,
-                output=self._folder.output,
-                output_limit=site.settings.output_limit,
-                timeout=plan.timeout,
-                grace=site.settings.grace,
-                run=self.lease.run,
-            ),
-            self._control,
+        job = Job(
+            program=plan.script.program,
+            cwd=str(worktree.path),
+            env=environment,
+            output=self._folder.output,
+            output_limit=site.settings.output_limit,
+            timeout=plan.timeout,
+            grace=site.settings.grace,
+            run=self.lease.run,
         )
+        self.has_run = True
+        try:
+            return site.executor.execute(job, self._control)
+        except WaitUntil:
+            self.has_run = False
+            raise
 
     def _renew(self) -> None:
         self.lease = self._site.leases.renew(self.lease)
@@ -349,9 +430,10 @@ class _Run:
         event = self._plan.event
         try:
             harvest = worktree.harvest(event.oid, event.tree)
-        except (RunFault, GitFailed, OSError) as error:
+        except Exception as error:
+            # Whatever it was: the worktree is lent to another script next.
             worktree.keep(self._folder.worktree)
-            return None, str(error)
+            return None, told(error)
         if not self._site.repo.descends(harvest.head, event.oid):
             return harvest, "the script left commits that do not descend from the one it was given"
         return harvest, ""
@@ -506,6 +588,13 @@ def _why_pending(error: WaitUntil | GitFailed) -> str:
     if isinstance(error, DirtyWorktree):
         return "dirty-worktree"
     return "busy" if isinstance(error, WaitUntil) else "error"
+
+
+def told(error: BaseException) -> str:
+    """An error for people; what was not foreseen shows its type as well."""
+    if isinstance(error, AynigError):
+        return error.advice
+    return str(error) if isinstance(error, OSError) else repr(error)
 
 
 def _asked_delay(left: Left) -> float | None:

@@ -10,15 +10,18 @@ from dataclasses import dataclass
 from aynig.errors import ConfigError, RepositoryError
 from aynig.facts import gather
 from aynig.git.checkouts import find_checkout, obstacle
-from aynig.model import Event, Hold, Lease, Plan, branch_of
+from aynig.model import Deferral, Event, Hold, Lease, Plan, branch_of
 from aynig.plan import make_plan, state_hold
 from aynig.scan import Tip, read_event
 from aynig.site import Site
 from aynig.story import RunRow, rows_of_branch
+from aynig.text import escape
 
 # How far back the last answer is looked for: people's own commits may lie on top of it, and below
 # a new task there may be the whole history of a project.
 _COMMITS_BACK = 50
+# The holds that say when they end.
+_TIMED = frozenset({"waiting", "error"})
 NOTHING_RUNS = "nothing runs here: `aynig run` or `aynig daemon` starts what is ready"
 
 
@@ -62,44 +65,45 @@ def status_row(site: Site, ref: str) -> StatusRow | None:
 
 
 def _task_row(site: Site, ref: str, tip: Tip) -> StatusRow:
-    hold, lease = _hold(site, ref, tip)
+    hold, lease, tried = _hold(site, ref, tip)
     run = lease.run if lease is not None else None
     return StatusRow(
         branch=branch_of(ref),
         tip=tip.oid,
         state=tip.state or None,
         hold=hold.word if hold is not None else None,
-        detail=hold.detail if hold is not None else _readiness(site),
+        detail=hold.detail if hold is not None else _readiness(site, tried),
         since=_run_time(run) or tip.time,
-        until=hold.until if hold is not None and hold.word == "waiting" else None,
+        until=hold.until if hold is not None and hold.word in _TIMED else None,
         run=run,
         runner=lease.holder.runner if lease is not None else None,
         last_answer=_last_answer(site, ref),
     )
 
 
-def _hold(site: Site, ref: str, tip: Tip) -> tuple[Hold | None, Lease | None]:
+def _hold(site: Site, ref: str, tip: Tip) -> tuple[Hold | None, Lease | None, Deferral | None]:
+    """What holds a task, the lease where it runs, and what the last try came to where it's due."""
     try:
         event = read_event(site.repo, ref, tip.oid, site.read)
     except RepositoryError as error:
-        return Hold("unreadable", error.advice), None
+        return Hold("unreadable", error.advice), None, None
     if event is None:
-        return None, None
+        return None, None, None
     hold = state_hold(event)
     if hold is not None:
-        return hold, None
+        return hold, None, None
     if not site.scan.wanted(ref):
-        return Hold("excluded", "aynig.branch names other branches only"), None
+        return Hold("excluded", "aynig.branch names other branches only"), None, None
     try:
         facts = gather(site, event).facts
     except ConfigError as error:
-        return Hold("bad-config", error.advice), None
+        return Hold("bad-config", error.advice), None, None
     except RepositoryError as error:
-        return Hold("unreadable", error.advice), None
+        return Hold("unreadable", error.advice), None, None
     planned = make_plan(event, facts)
     if facts.lease is not None:
-        return _answer_waits(site, event, facts.lease) or _as_hold(planned), facts.lease
-    return _as_hold(planned), None
+        return _answer_waits(site, event, facts.lease) or _as_hold(planned), facts.lease, None
+    return _as_hold(planned), None, facts.deferral
 
 
 def _as_hold(planned: Plan | Hold) -> Hold | None:
@@ -116,8 +120,11 @@ def _answer_waits(site: Site, event: Event, lease: Lease) -> Hold | None:
     return Hold("dirty-worktree", f"the answer waits: {reason}") if reason else None
 
 
-def _readiness(site: Site) -> str:
-    return "ready" if runners(site) else f"ready; {NOTHING_RUNS}"
+def _readiness(site: Site, tried: Deferral | None) -> str:
+    ready = "ready"
+    if tried is not None:
+        ready += f" for attempt {tried.attempt + 1} ({escape(tried.reason)})"
+    return ready if runners(site) else f"{ready}; {NOTHING_RUNS}"
 
 
 def runners(site: Site) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from aynig.errors import RepositoryError
 from aynig.model import HEADS, LEASES, RESCUES
 from aynig.notices import Notice
 from aynig.site import open_site
-from tests.world import SCRIPT_OK, GitRepo
+from tests.world import SCRIPT_OK, GitRepo, wait_for
 
 GO = "Please go\n\naynig: go\n"
 CHAIN = {
@@ -263,6 +264,70 @@ def test_an_answer_as_long_as_a_message_may_be_is_a_failure(repo: GitRepo, opene
     assert "longer than" in repo.fields("task")["fault"]
 
 
+# --- an error after the script has run -------------------------------------------------------
+
+
+UNLANDABLE = """#!/bin/sh
+echo x >>$LOG
+echo more >more
+rm -rf $HOME_OF_AYNIG/landing
+echo "no folder" >$HOME_OF_AYNIG/landing
+"""
+
+
+def unlandable(repo: GitRepo) -> Callable[[], int]:
+    """A task on main whose answer can't be written into the working tree; how often it has run."""
+    log = repo.path.parent / "log"
+    text = UNLANDABLE.replace("$LOG", str(log))
+    text = text.replace("$HOME_OF_AYNIG", str(repo.git_dir / "aynig"))
+    repo.commit(GO, files={".aynig/go": text})
+    repo.sync()
+    return lambda: len(log.read_text().splitlines())
+
+
+def test_a_script_is_not_run_over_and_over_for_an_error_that_comes_after_it(
+    repo: GitRepo, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aynig.policies.setback.FIRST_DELAY", 0.05)
+    runs = unlandable(repo)
+    work = opened()
+
+    def given_up() -> bool:
+        work.look()
+        work.desk.recheck(math.inf)
+        work.steps()
+        return "given up after attempt 3" in work.told[-1].detail
+
+    work.look(first=True)
+    wait_for(given_up, what="the end of trying")
+    given_up()
+    assert runs() == 3
+    assert work.desk.next_due() is None
+    assert work.kinds("run", "hold") == ["run", "error"] * 3
+    assert len(rescued(repo)) == 3
+    repo.commit(GO)
+    repo.sync()
+    work.look()
+    work.steps()
+    assert runs() == 4
+
+
+def test_another_runner_knows_of_the_error_and_does_not_run_the_script_again_at_once(
+    repo: GitRepo, opened: Open
+) -> None:
+    runs = unlandable(repo)
+    for _ in range(2):
+        work = opened()
+        work.look(first=True)
+        work.steps()
+        assert work.kinds("hold") == ["error"]
+    (kept,) = rescued(repo)
+    assert repo.git("show", f"{kept}:more") == "more"
+    assert kept in work.told[-1].detail
+    assert runs() == 1
+    assert free_leases(repo)
+
+
 # --- an answer that waits --------------------------------------------------------------------
 
 
@@ -360,6 +425,20 @@ OWN_ANSWER = (
     "trap 'exit 1' EXIT; echo z >committed; git add committed; "
     "git commit -q -m more -m 'aynig: review'; echo y >left"
 )
+
+
+def test_an_answer_that_waited_and_then_can_not_be_written_is_not_run_for_again_at_once(
+    repo: GitRepo, opened: Open
+) -> None:
+    work = answer_waits(repo, opened)
+    (repo.git_dir / "aynig" / "landing").write_text("no folder")
+    repo.git("checkout", "--quiet", "HEAD", "--", "file")
+    lands(work)
+    assert work.kinds("run", "hold") == ["run", "dirty-worktree", "error"]
+    assert rescued(repo)[0] in work.told[-1].detail
+    assert free_leases(repo)
+    lands(work)
+    assert len(work.kinds("run")) == 1
 
 
 def test_what_is_kept_beside_an_answer_that_waits_is_kept_as_well(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import threading
@@ -108,6 +109,11 @@ def test_the_lease_of_a_branch_below_another_branchs_name_lies_beside_it() -> No
         pytest.param("aynig lease of x\n\nkind: lease\n", id="a lease with nothing in it"),
         pytest.param("aynig lease of x\n\nkind: lease\npid: many\n", id="a lease of nonsense"),
         pytest.param("aynig deferral of x\n\nkind: deferral\n", id="an empty deferral"),
+        pytest.param(
+            f"aynig deferral of x\n\nkind: deferral\nbranch: x\ntrigger: {'e' * 40}\nrun: r\n"
+            "attempt: 1\nnot-before: nan\nseconds: 5\nreason: x\n",
+            id="a deferral to no time",
+        ),
     ],
 )
 def test_what_is_no_lease_is_free(repo: GitRepo, message: str) -> None:
@@ -366,6 +372,17 @@ def test_a_deferral_is_read_back_with_its_reason_on_one_line(
     assert (found.reason, found.attempt, found.seconds) == (kept, 4, 90.0)
     assert found.not_before == pytest.approx(made.not_before, abs=0.001)
     assert other.acquire(asked, found.oid, "run-2", 5).attempt == 5
+
+
+def test_a_deferral_after_an_error_may_be_for_ever(
+    repo: GitRepo, world: World, asked: Event
+) -> None:
+    one, other = world.runner(repo, "one"), world.runner(repo, "two")
+    made = one.defer(one.acquire(asked, None, "run-1", 3), math.inf, "disk full", hold="error")
+    found = other.read(asked.ref)
+    assert isinstance(found, Deferral)
+    assert found == made
+    assert (found.hold, found.not_before, found.seconds) == ("error", math.inf, math.inf)
 
 
 def test_a_lease_that_was_not_won_is_not_held(repo: GitRepo, world: World, asked: Event) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -113,6 +114,21 @@ def test_a_deferred_task_waits_until_its_time_and_never_longer_than_it_asked(
         assert planned.until == now + waits
         assert "attempt 3" in planned.detail
         assert "the service is down" in planned.detail
+
+
+def test_what_an_error_stopped_is_held_by_that_word() -> None:
+    planned = make_plan(event(), facts(deferral=replace(deferral(), hold="error")))
+    assert isinstance(planned, Hold)
+    assert (planned.word, planned.until) == ("error", EPOCH + 30.0)
+
+
+def test_what_is_given_up_says_how_it_is_run_again_and_is_not_looked_at_by_time() -> None:
+    given_up = replace(deferral(seconds=math.inf, not_before=math.inf), hold="error")
+    planned = make_plan(event(), facts(deferral=given_up))
+    assert isinstance(planned, Hold)
+    assert (planned.word, planned.until) == ("error", None)
+    assert "the service is down" in planned.detail
+    assert "aynig retry task" in planned.detail
 
 
 @pytest.mark.parametrize(

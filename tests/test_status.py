@@ -88,6 +88,17 @@ def test_a_deferred_task_says_until_when(repo: GitRepo) -> None:
     assert found.until is not None
 
 
+def test_a_task_whose_later_retry_is_due_says_what_it_was_put_off_for(repo: GitRepo) -> None:
+    oid = repo.commit(GO, branch="task", parent=repo.tip(), files={".aynig/go": SCRIPT_OK})
+    with opened(repo) as site:
+        event = read_event(site.repo, HEADS + "task", oid, site.read)
+        assert event is not None
+        site.leases.defer(site.leases.acquire(event, None, "r-1", 1), 0.0, "no network")
+    found = row(repo)
+    assert found.hold is None
+    assert "ready for attempt 2 (no network)" in found.detail
+
+
 def test_scripts_from_a_branch_that_does_not_exist_are_told_with_what_to_do(
     bare: GitRepo,
 ) -> None:

@@ -163,6 +163,30 @@ def test_what_holds_a_task_is_told(aynig: Shell) -> None:
     assert ".aynig/nowhere" in said.err
 
 
+def test_a_filter_that_fails_is_what_status_says_until_it_is_mended(aynig: Shell) -> None:
+    repo = aynig.repo
+    repo.git("config", "filter.x.smudge", "false")
+    repo.git("config", "filter.x.required", "true")
+    repo.commit(
+        "Please next\n\naynig: next\n",
+        branch="task",
+        parent=repo.tip(),
+        files={**SCRIPTS, ".gitattributes": "* filter=x\n", "file": "x\n"},
+    )
+    said = aynig("run")
+    assert said.status == 1
+    (row,) = aynig("status", "--json").rows
+    assert row["hold"] == "error"
+    assert "filter 'false' failed" in row["detail"]
+    assert "attempt 1 in" in row["detail"]
+    assert row["until"] is not None
+    for direction in ("smudge", "clean"):
+        repo.git("config", f"filter.x.{direction}", "cat")
+    assert aynig("retry", "task").status == 0
+    assert aynig("run").status == 0
+    assert repo.state("task") == "done"
+
+
 def test_a_task_that_could_not_be_worked_on_is_a_failure(
     aynig: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
