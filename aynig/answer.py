@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from aynig import trailers
@@ -40,29 +41,19 @@ class Reply:
 def read_reply(raw: bytes, dialect: Dialect) -> Reply:
     """Read a response file: in the dialect of the task, leniently where its end is meant."""
     message = trailers.parse_response(raw, keys=(dialect.state_key,))
-    state: str | None = None
-    fields: list[Field] = []
-    others: list[Trailer] = []
-    for trailer in message.trailers:
-        claim = dialect.claim(trailer)
-        if claim is None:
-            others.append(trailer)
-        elif claim.key:
-            fields.append(claim)
-        else:
-            state = claim.value
+    state, fields, others = dialect.claims(message.trailers)
     subject = "" if message.subject == trailers.NO_SUBJECT else message.subject
     return Reply(
         state=state,
         subject=subject,
         body=message.body,
         fields=tuple(field for field in fields if field.key not in RESERVED_FIELDS),
-        trailers=tuple(others),
+        trailers=others,
         fault=_state_fault(state) or _field_fault(dialect, fields, others),
     )
 
 
-def _field_fault(dialect: Dialect, fields: list[Field], others: list[Trailer]) -> str:
+def _field_fault(dialect: Dialect, fields: Iterable[Field], others: Iterable[Trailer]) -> str:
     try:
         for field in fields:
             dialect.field_trailer(field)

@@ -29,6 +29,18 @@ _FIELD = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]*+)[ \t]*+:(.*+)", re.DOTALL)
 _FIELD_KEY = re.compile(r"[a-z0-9][a-z0-9_-]*+")
 
 
+class Claims(NamedTuple):
+    """Trailers, told apart by what they say in one dialect.
+
+    `state` is what the last of several says, None where none says one; `others` are somebody
+    else's.
+    """
+
+    state: str | None
+    fields: tuple[Field, ...]
+    others: tuple[Trailer, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Dialect:
     """One row of the table: how states and fields are written, and where scripts lie."""
@@ -74,6 +86,21 @@ class Dialect:
         if prefix and key.startswith(prefix) and len(key) > len(prefix):
             return Field(key[len(prefix) :], trailer.value)
         return None
+
+    def claims(self, block: Iterable[Trailer]) -> Claims:
+        """What a trailer block says in this dialect, in its order."""
+        state: str | None = None
+        fields: list[Field] = []
+        others: list[Trailer] = []
+        for trailer in block:
+            claimed = self.claim(trailer)
+            if claimed is None:
+                others.append(trailer)
+            elif claimed.key:
+                fields.append(claimed)
+            else:
+                state = claimed.value
+        return Claims(state, tuple(fields), tuple(others))
 
     def state_trailer(self, state: str) -> Trailer:
         """The trailer that says a state; UsageError for a malformed one."""
@@ -209,17 +236,7 @@ def _said_on_one_line(block: str) -> str | None:
 
 def _stated(dialect: Dialect, message: trailers.Message, limits: Limits) -> Statement | None:
     """What a message says in one dialect."""
-    state: str | None = None
-    fields: list[Field] = []
-    others: list[Trailer] = []
-    for trailer in message.trailers:
-        claimed = dialect.claim(trailer)
-        if claimed is None:
-            others.append(trailer)
-        elif claimed.key:
-            fields.append(claimed)
-        else:
-            state = claimed.value
+    state, fields, others = dialect.claims(message.trailers)
     if state is None:
         return None
     name, subject, body = dialect.name, message.subject, message.body
@@ -230,7 +247,7 @@ def _stated(dialect: Dialect, message: trailers.Message, limits: Limits) -> Stat
     if not STATE_PATTERN.fullmatch(state):
         fault = f"{quote(state)} is no state: {_FORM}" if state else "the state is empty"
         state = shorten(escape(state[: SHOWN_STATE + 1]), SHOWN_STATE)
-    return Statement(name, state, subject, body, tuple(fields), tuple(others), fault)
+    return Statement(name, state, subject, body, fields, others, fault)
 
 
 def write(
