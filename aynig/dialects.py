@@ -272,6 +272,22 @@ def write(
     return trailers.compose(subject, body, block)
 
 
+def check_limits(raw: bytes, limits: Limits) -> None:
+    """UsageError where a message is over the limits: it would be reported, and never run."""
+    size, hint = len(raw), "{what}, or raise the limit: git config aynig.{key} {value}"
+    if size > limits.message_bytes:
+        raise UsageError(
+            f"the message has {size} bytes, the limit is {limits.message_bytes}",
+            hint=hint.format(what="Shorten it", key="messageLimit", value=size),
+        )
+    count = len(trailers.parse(raw))
+    if count > limits.trailers:
+        raise UsageError(
+            f"the message has {count} trailers, the limit is {limits.trailers}",
+            hint=hint.format(what="Leave some out", key="trailerLimit", value=count),
+        )
+
+
 def _refuse_claimed(dialect: Dialect, trailer: Trailer) -> None:
     """UsageError if a trailer says something in `dialect`, or a state in one that outranks it."""
     for ranked in DIALECTS:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from aynig import dialects
 from aynig.answer import Verdict, exit_status
-from aynig.dialects import DIALECTS, Dialect, by_name
+from aynig.dialects import DEFAULT_LIMITS, DIALECTS, Dialect, Limits, by_name
 from aynig.errors import GitFailed, RefMoved, UserError, WaitUntil
 from aynig.git.checkouts import DirtyWorktree, find_checkout
 from aynig.git.landings import landing
@@ -30,6 +30,7 @@ from aynig.model import (
 )
 from aynig.rescue import rescue_work
 from aynig.text import escape
+from aynig.trailers import encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,13 +187,16 @@ def write_state(
     others: Iterable[Trailer] = (),
     base: str | None = None,
     dialect: Dialect = DIALECTS[0],
+    limits: Limits = DEFAULT_LIMITS,
 ) -> str:
     """Put a commit with a state on a branch without touching files; its oid.
 
     `old` is what the branch points at (None: it is new, and starts at `base`, or with no parent
-    and no files where that is None as well). Raises RefMoved where the branch is no longer there.
+    and no files where that is None as well). Raises UsageError, before anything is written, for
+    what would be malformed or over `limits`; UserError where the branch is no longer there.
     """
     message = dialects.write(dialect, state, fields, others, subject, body)
+    dialects.check_limits(encode(message), limits)
     parent = old or base
     info = repo.commit(parent) if parent else None
     oid = repo.write_commit(

@@ -25,7 +25,7 @@ from aynig.model import (
     Trailer,
 )
 from aynig.respond import write_state
-from aynig.site import Site
+from aynig.site import Site, limits_of
 from aynig.text import escape, quote, shorten
 
 _SUBJECT_WIDTH = 100
@@ -89,6 +89,7 @@ def submit(site: Site, request: Request) -> Written:
         fields=fields,
         others=others,
         base=base,
+        limits=limits_of(site.settings),
     )
     return Written(ref.removeprefix(HEADS), oid, state)
 
@@ -218,6 +219,7 @@ def retry(site: Site, branch: str) -> Written:
         fields=[*_writable(dialect, failed.fields), Field(_RETRY_OF, info.oid)],
         others=[Trailer(key, _one_line(value)) for key, value in failed.trailers],
         dialect=dialect,
+        limits=limits_of(site.settings),
     )
     return Written(branch, oid, failed.state)
 
@@ -298,6 +300,7 @@ def cancel(site: Site, branch: str, reason: str = "") -> tuple[Written, Lease | 
                 subject=f"{tip.state or 'malformed'} -> canceled: {escape(reason) or 'asked for'}",
                 fields=[Field("cancels", info.oid)],
                 dialect=by_name(tip.dialect),
+                limits=limits_of(site.settings),
             )
         except UserError as error:
             if not isinstance(error.__cause__, RefMoved):

@@ -225,6 +225,48 @@ def test_what_is_malformed_is_refused_before_any_commit_is_made(
     assert (refs(repo), repo.git("count-objects")) == before
 
 
+@pytest.mark.parametrize(
+    ("much", "told"),
+    [
+        ({"body": "x" * (1 << 20)}, r"has 10\d{5} bytes, the limit is 1048576"),
+        (
+            {"extra": [f"X: {number}" for number in range(300)]},
+            "has 301 trailers, the limit is 256",
+        ),
+    ],
+)
+def test_what_would_be_malformed_by_its_size_is_refused_before_anything_is_written(
+    repo: GitRepo, much: dict[str, Any], told: str
+) -> None:
+    before = repo.git("count-objects", "-v")
+    with pytest.raises(UsageError, match=told) as caught:
+        asked(repo, branch="task", **much)
+    assert "git config aynig." in caught.value.hint
+    assert repo.tip("task") == ""
+    assert repo.git("count-objects", "-v") == before
+
+
+def test_the_limits_of_a_message_are_the_operators(repo: GitRepo) -> None:
+    repo.git("config", "aynig.trailerLimit", "2")
+    with pytest.raises(UsageError, match="has 3 trailers, the limit is 2"):
+        asked(repo, branch="task", extra=["A: 1", "B: 2"])
+    asked(repo, branch="task", extra=["A: 1"])
+    repo.git("config", "aynig.messageLimit", "1k")
+    with pytest.raises(UsageError, match="the limit is 1024"):
+        asked(repo, branch="task", body="ö" * 512)
+
+
+def test_a_retry_or_a_cancel_over_the_limits_is_refused_as_well(repo: GitRepo) -> None:
+    first = asked(repo, branch="task", body="x" * 1000)
+    size = len(repo.git("cat-file", "commit", first.oid).partition("\n\n")[2].encode()) + 1
+    repo.git("config", "aynig.messageLimit", str(size))
+    with pytest.raises(UsageError, match=f"the limit is {size}"):
+        again(repo)
+    with opened(repo) as site, pytest.raises(UsageError, match=f"the limit is {size}"):
+        cancel(site, "task", "y" * size)
+    assert repo.tip("task") == first.oid
+
+
 # --- retry -----------------------------------------------------------------------------------
 
 
