@@ -22,6 +22,7 @@ from aynig.model import (
     ScriptProblem,
     StateSettings,
     Workflow,
+    branch_of,
 )
 from aynig.plan import Facts
 from aynig.policies import dependencies
@@ -158,7 +159,10 @@ def find_script(site: Site, event: Event, role: str) -> Script | ScriptProblem:
     names = tuple(path.partition("/")[2] for path in paths)
     found = site.shelf.find(tree, folder, names, event.state)
     if isinstance(found, ScriptProblem) and found.word == "missing-script":
-        return ScriptProblem(found.word, found.detail + _uncommitted(site.repo, paths))
+        where = branch_of(trusted_name(site.repo, site.settings))
+        source = f" on {where} (scripts come from there)" if where else ""
+        hint = _uncommitted(site.repo, paths, f"on {where}" if where else "in this commit")
+        return ScriptProblem(found.word, found.detail + source + hint)
     shipped = isinstance(found, Script) and found.home == site.shelf.shipped_home
     if shipped and event.state in HELD_STATES:
         # A state that waits for a person is not run by a script that merely ships with aynig.
@@ -166,10 +170,10 @@ def find_script(site: Site, event: Event, role: str) -> Script | ScriptProblem:
     return found
 
 
-def _uncommitted(repo: Repo, paths: tuple[str, ...]) -> str:
+def _uncommitted(repo: Repo, paths: tuple[str, ...], where: str) -> str:
     for path in paths:
         if repo.work_tree is not None and (repo.work_tree / path).exists():
-            return f"; {path} is in the working tree, but not in this commit: commit it"
+            return f"; {path} is in the working tree, but not {where}: commit it"
     return ""
 
 

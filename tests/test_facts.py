@@ -70,6 +70,42 @@ def test_in_a_bare_repository_a_script_that_only_the_task_brings_is_missing(bare
     assert script_source(bare) == "missing-script"
 
 
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ("", "no script .aynig/go on main (scripts come from there)"),
+        ("refs/heads/trusted", "no script .aynig/go on trusted (scripts come from there)"),
+        ("v1", "no script .aynig/go on v1 (scripts come from there)"),
+        ("branch", "no script .aynig/go"),
+    ],
+)
+def test_a_missing_script_is_told_with_where_it_was_looked_for(
+    bare: GitRepo, wanted: str, said: str
+) -> None:
+    bare.git("branch", "trusted")
+    bare.git("tag", "v1")
+    bare.git("config", "aynig.scripts", wanted)
+    bare.commit(GO, branch="task", parent=bare.tip())
+    assert facts(bare).script == ScriptProblem("missing-script", said)
+
+
+def test_in_a_clone_a_missing_script_is_that_of_the_commit_unless_they_come_from_elsewhere(
+    repo: GitRepo,
+) -> None:
+    repo.commit(GO, branch="task", parent=repo.tip())
+    assert facts(repo).script == ScriptProblem("missing-script", "no script .aynig/go")
+    (repo.path / ".aynig").mkdir()
+    (repo.path / ".aynig/go").write_text(OURS)
+    hint = "; .aynig/go is in the working tree, but not {}: commit it"
+    script = facts(repo).script
+    assert isinstance(script, ScriptProblem)
+    assert script.detail == "no script .aynig/go" + hint.format("in this commit")
+    script = facts(repo, scripts="main").script
+    assert isinstance(script, ScriptProblem)
+    where = " on main (scripts come from there)"
+    assert script.detail == "no script .aynig/go" + where + hint.format("on main")
+
+
 def test_in_a_bare_repository_pushed_settings_do_not_count(bare: GitRepo) -> None:
     files = {".aynig/go": OURS, ".aynig/config.yaml": "states: {go: {next: ours}}\n"}
     bare.commit("ours", files=files)
