@@ -27,7 +27,7 @@ from aynig.git.command import run_git
 from aynig.git.repo import Repo
 from aynig.recover import recover
 from aynig.settings import Settings
-from aynig.site import Site, load_settings, make_site
+from aynig.site import Site, load_settings, make_site, worktree_place
 
 
 def examine(place: Path) -> Iterator[Finding]:
@@ -55,7 +55,9 @@ def _no_repository(place: Path, error: RepositoryError) -> Finding:
 
 def _settings(repo: Repo) -> tuple[Settings, Finding]:
     try:
-        return load_settings(repo), Finding("settings", OK, "git config aynig.* is right")
+        settings = load_settings(repo)
+        worktree_place(repo, settings)
+        return settings, Finding("settings", OK, "git config aynig.* is right")
     except ConfigError as error:
         # The rest is checked as if nothing were set.
         return Settings(), Finding("settings", ERROR, str(error), error.hint)

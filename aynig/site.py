@@ -12,6 +12,7 @@ from pathlib import Path
 
 from aynig import dialects
 from aynig.dialects import Limits
+from aynig.errors import ConfigError
 from aynig.executors import Executor
 from aynig.executors.subprocess import SubprocessExecutor
 from aynig.git.guard import SharedGuard
@@ -28,6 +29,7 @@ from aynig.resources import states_folder
 from aynig.runs import RunArchive
 from aynig.scan import Scan
 from aynig.settings import Settings, matches, override, read_settings
+from aynig.text import quote
 
 
 @dataclass(frozen=True)
@@ -97,12 +99,7 @@ def make_site(repo: Repo, settings: Settings, *, log_level: str = "info") -> Sit
     store = RefStore(repo, holder)
     archive = RunArchive(repo.home)
     read = reader(settings)
-    place = Path(settings.worktree_dir).expanduser() if settings.worktree_dir else None
-    if place is not None:
-        # Several repositories may share the folder.
-        place = (
-            place / f"{repo.name}-{uuid.uuid5(uuid.NAMESPACE_URL, str(repo.common_dir)).hex[:8]}"
-        )
+    place = worktree_place(repo, settings)
     scan = make_scan(repo, settings)
     return Site(
         repo=repo,
@@ -120,6 +117,28 @@ def make_site(repo: Repo, settings: Settings, *, log_level: str = "info") -> Sit
         executed_by=_executed_by(),
         log_level=log_level,
     )
+
+
+def worktree_place(repo: Repo, settings: Settings) -> Path | None:
+    """The folder of this repository's worktrees that the operator wants; None where nobody said.
+
+    A relative one is below the top of the working tree, in a bare repository below the git
+    directory, as git takes `core.hooksPath` (git-config(1)); in a linked worktree that of the
+    main one counts, so that all processes lend from the same pool. Raises ConfigError.
+    """
+    if not settings.worktree_dir:
+        return None
+    top = repo.main_work_tree or repo.common_dir
+    try:
+        folder = (top / Path(settings.worktree_dir).expanduser()).resolve()
+    except RuntimeError as error:
+        raise ConfigError(
+            f"aynig.worktreeDir: nobody's home is {quote(settings.worktree_dir)}",
+            hint="Name an absolute folder, or one below ~/.",
+        ) from error
+    # Several repositories may share the folder.
+    mark = uuid.uuid5(uuid.NAMESPACE_URL, str(repo.common_dir)).hex[:8]
+    return folder / f"{repo.name}-{mark}"
 
 
 def _runner_id() -> str:
