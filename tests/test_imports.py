@@ -18,10 +18,10 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("durations", "trailers", "processes"),
     ("dialects", "config", "settings"),
     (
-        "git.command", "git.disk", "git.indexfile", "git.inert", "git.names", "git.snapshot",
+        "git.command", "git.disk", "git.indexfile", "git.inert", "git.names", "git.reffiles",
         "git.versions",
     ),
-    ("git.repo", "git.survey"),
+    ("git.repo", "git.snapshot", "git.survey"),
     ("git.locks", "git.trees", "git.history", "git.shared"),
     ("git.refs", "git.worktree"),
     ("git.checkouts", "git.guard", "git.scripts", "git.worktrees"),

@@ -16,52 +16,31 @@ from __future__ import annotations
 
 import os
 import re
-import stat
-import string
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
 
 from aynig.errors import RepositoryError
-from aynig.model import HEADS, RefChange
-
-# A time stamp this young may still hide a later change: kernels stamp files with a clock that
-# ticks every few milliseconds (seconds).
-RECENT = 0.05
-# The same for file systems that keep whole seconds, or every second one (seconds).
-RECENT_COARSE = 2.05
-
-# The value of a loose file that is no branch itself but hides a packed one of its name: a
-# symbolic ref, or one that can't be used.
-_HIDDEN = ""
-# The mark of a file that has to be read again at the next scan of its directory.
-_UNSURE = 0
-# The mark of a file that is read again at every look, because nothing tells when it changes: a
-# link, or one that can't be read. A second look soon would say no more than the first.
-_UNTOLD = -1
-
-_OID = "[0-9a-fA-F]{40}(?:[0-9a-fA-F]{24})?"
-_LOOSE = re.compile(rf"({_OID})(?:\s|\Z)".encode())
-_PACKED = re.compile(rf"^({_OID}) (.+)$", re.MULTILINE)
-# git-check-ref-format(1), for a name that is known to start with refs/. Each branch begins with
-# a set of characters, which makes the search four times as fast as one branch for each rule.
-_ILLEGAL_NAME = re.compile(
-    r"[\x00-\x20\x7f~^:?*\[\\]"
-    r"|[./@](?:(?<=/)(?:[./]|\Z)|(?<=\.)(?:\.|lock(?:/|\Z)|\Z)|(?<=@)\{)"
+from aynig.git.reffiles import (
+    HIDDEN,
+    ILLEGAL_NAME,
+    IS_NOT_THERE,
+    RECENT,
+    UNSURE,
+    UNTOLD,
+    Loose,
+    Stamp,
+    is_recent,
+    mark_of,
+    packed_stamp,
+    parse_packed,
+    read_loose,
+    reason,
 )
-# Bytes that are legal anywhere in a name, but for two slashes in a row and one at the end.
-_PLAIN = (string.ascii_letters + string.digits + "-_/\n").encode()
-_IS_NOT_THERE = (FileNotFoundError, NotADirectoryError)
-
-# Never waits for the writer of a FIFO; neither flag exists everywhere.
-_OPEN = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
-_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
-
-_Stamp = tuple[int, ...]
+from aynig.model import HEADS, RefChange
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,28 +59,20 @@ class Look:
     settled: bool
 
 
-class _Loose(NamedTuple):
-    """What a loose file says; `oid` is None where it could not be read at this moment."""
-
-    oid: str | None
-    fault: str
-    mark: int
-
-
 @dataclass(slots=True)
 class _Source:
     """A directory or file whose stamp tells whether it has to be read again."""
 
     path: str
-    stamp: _Stamp | None = None
+    stamp: Stamp | None = None
     # When the stamp was seen for the first time (monotonic clock, seconds).
     since: float = -inf
     recent: bool = False
-    # Holds a file with the mark `_UNTOLD`.
+    # Holds a file with the mark `UNTOLD`.
     untold: bool = False
     fault: str = ""
 
-    def renew(self, stamp: _Stamp, *, first: bool) -> None:
+    def renew(self, stamp: Stamp, *, first: bool) -> None:
         """To be called right before reading what was found to carry `stamp`.
 
         The age of a change is judged by the file's own time stamp and, because that may come
@@ -111,7 +82,7 @@ class _Source:
         if stamp != self.stamp:
             self.stamp = stamp
             self.since = -inf if first else now
-        self.recent = now - self.since < RECENT or _is_recent(stamp[0])
+        self.recent = now - self.since < RECENT or is_recent(stamp[0])
         self.untold = False
         self.fault = ""
 
@@ -194,7 +165,7 @@ class RefReader:
         """
         for folder in self._folders.values():
             folder.stamp = None
-            folder.marks = dict.fromkeys(folder.marks, _UNSURE)
+            folder.marks = dict.fromkeys(folder.marks, UNSURE)
         self._packed_file.stamp = None
         self._packed_hash = None
 
@@ -212,11 +183,11 @@ class RefReader:
         for folder in queue:
             try:
                 found = os.stat(folder.path)  # noqa: PTH116 (a Path costs more than the stat)
-            except _IS_NOT_THERE:
+            except IS_NOT_THERE:
                 looked |= self._vanish(folder)
                 continue
             except OSError as error:
-                folder.fault = _reason(error)
+                folder.fault = reason(error)
                 looked = True
                 continue
             stamp = (found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
@@ -268,7 +239,7 @@ class RefReader:
                 folder.fault = "not a directory: another ref storage than files?"
             return
         except OSError as error:
-            folder.fault = _reason(error)
+            folder.fault = reason(error)
             return
         # A listing may miss a name that is being replaced while it is read, so what is missing
         # is asked for by its name before it counts as gone.
@@ -289,7 +260,7 @@ class RefReader:
         known = folder.marks.get(ref)
         if known:
             try:
-                if _mark_of(entry.stat(follow_symlinks=False)) == known:
+                if mark_of(entry.stat(follow_symlinks=False)) == known:
                     return
             except FileNotFoundError:
                 pass
@@ -301,21 +272,21 @@ class RefReader:
 
     def _mark(self, folder: _Folder, ref: str, mark: int) -> None:
         folder.marks[ref] = mark
-        if mark == _UNSURE:
+        if mark == UNSURE:
             # A file may be overwritten without a trace in its directory.
             folder.recent = True
-        elif mark == _UNTOLD:
+        elif mark == UNTOLD:
             folder.untold = True
 
     def _load(self, ref: str, path: str) -> int | None:
         """Read one loose file into what is known; its mark, or None where it is gone."""
-        found = _read_loose(path)
-        if found is not None and not found.fault and _ILLEGAL_NAME.search(ref):
-            found = _Loose(_HIDDEN, "not a legal ref name", found.mark)
+        found = read_loose(path)
+        if found is not None and not found.fault and ILLEGAL_NAME.search(ref):
+            found = Loose(HIDDEN, "not a legal ref name", found.mark)
         self._put(ref, found)
         return None if found is None else found.mark
 
-    def _put(self, ref: str, found: _Loose | None) -> None:
+    def _put(self, ref: str, found: Loose | None) -> None:
         before = self._loose.get(ref)
         if found is None:
             self._loose.pop(ref, None)
@@ -327,7 +298,7 @@ class RefReader:
         if oid is None:
             # Not readable now (permission, too many open files): that says nothing about the
             # branch, so what was last known stands.
-            oid = self._refs.get(ref, _HIDDEN)
+            oid = self._refs.get(ref, HIDDEN)
         if found.fault:
             self._loose_faults[ref] = found.fault
         else:
@@ -343,19 +314,19 @@ class RefReader:
         file = self._packed_file
         try:
             found = os.stat(file.path)  # noqa: PTH116
-            stamp = _packed_stamp(found)
+            stamp = packed_stamp(found)
             if stamp == file.stamp and not file.recent and not file.fault:
                 return False
             with open(file.path, "rb", buffering=0) as stream:  # noqa: PTH123
-                file.renew(_packed_stamp(os.fstat(stream.fileno())), first=self._first)
+                file.renew(packed_stamp(os.fstat(stream.fileno())), first=self._first)
                 data = stream.readall()
-        except _IS_NOT_THERE:
+        except IS_NOT_THERE:
             if file.stamp is None and not self._packed:
                 return False
             file.stamp, file.recent, file.fault = None, False, ""
             data = b""
         except OSError as error:
-            file.fault = _reason(error)
+            file.fault = reason(error)
             return True
         # A file that was rewritten with the same contents, or read twice because it is young,
         # is not taken apart twice. The hash is 64 bits wide and seeded per process.
@@ -366,7 +337,7 @@ class RefReader:
         return True
 
     def _take_packed(self, text: str) -> None:
-        packed, faults = _parse_packed(text, self._prefixes)
+        packed, faults = parse_packed(text, self._prefixes)
         before = self._packed
         if before or not self._first:
             self._touched.update(name for name, _ in before.items() ^ packed.items())
@@ -393,7 +364,7 @@ class RefReader:
         before = self._refs
         if self._first:
             refs = {**self._packed, **self._loose}
-            for ref in [ref for ref, oid in self._loose.items() if oid == _HIDDEN]:
+            for ref in [ref for ref, oid in self._loose.items() if oid == HIDDEN]:
                 del refs[ref]
             names: Iterable[str] = {**refs, **notes} if notes else refs
         else:
@@ -430,112 +401,3 @@ class RefReader:
         if self._packed_file.recent:
             return False
         return not any(folder.recent for folder in self._folders.values())
-
-
-def _reason(error: OSError) -> str:
-    return f"can't be read: {error.strerror or error}"
-
-
-def _is_recent(mtime_ns: int) -> bool:
-    """Whether a time stamp may still hide a later change; one in the far future does not."""
-    window = RECENT if mtime_ns % 1_000_000_000 else RECENT_COARSE
-    return abs(time.time_ns() - mtime_ns) < window * 1e9
-
-
-def _packed_stamp(found: os.stat_result) -> _Stamp:
-    return (found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_size)
-
-
-def _mark_of(found: os.stat_result) -> int:
-    """One number that tells a file from another, and from itself before it was changed."""
-    return hash((found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)) or 1
-
-
-def _read_loose(path: str) -> _Loose | None:
-    """Read a file below refs/; None where there is no such file (any more)."""
-    try:
-        fd = os.open(path, _OPEN | _NOFOLLOW)
-    except _IS_NOT_THERE:
-        return None
-    except OSError as error:
-        try:
-            target = os.readlink(path)  # noqa: PTH115
-        except OSError:
-            return _Loose(None, _reason(error), _UNTOLD)
-        return _read_link(path, target)
-    return _read_open(fd)
-
-
-def _read_link(path: str, target: str) -> _Loose:
-    """A symbolic link: git takes one into refs/ for a symbolic ref, and reads others."""
-    if target.startswith("refs/"):
-        return _Loose(_HIDDEN, "", _UNTOLD)
-    try:
-        fd = os.open(path, _OPEN)
-    except OSError as error:
-        return _Loose(_HIDDEN, _reason(error), _UNTOLD)
-    found = _read_open(fd)
-    if found is None:
-        return _Loose(_HIDDEN, "a symbolic link to a directory is not followed", _UNTOLD)
-    return found
-
-
-def _read_open(fd: int) -> _Loose | None:
-    """Read an open file and close it; None for a directory."""
-    try:
-        found = os.fstat(fd)
-        if stat.S_ISDIR(found.st_mode):
-            return None
-        mark = _UNSURE if _is_recent(found.st_mtime_ns) else _mark_of(found)
-        if not stat.S_ISREG(found.st_mode):
-            return _Loose(_HIDDEN, "not a regular file", mark)
-        # 4 KiB hold every ref file; what is longer is none.
-        return _Loose(*_parse_loose(os.read(fd, 4096)), mark)
-    except OSError as error:
-        return _Loose(None, _reason(error), _UNTOLD)
-    finally:
-        os.close(fd)
-
-
-def _parse_loose(data: bytes) -> tuple[str, str]:
-    """The oid in a loose ref file and what is wrong with it; neither for a symbolic ref."""
-    if data.startswith(b"ref:"):
-        return _HIDDEN, ""
-    match = _LOOSE.match(data)
-    if match is None:
-        return _HIDDEN, "garbage" if data.strip() else "empty file"
-    oid = match[1].decode().lower()
-    if not oid.strip("0"):
-        return _HIDDEN, "null oid"
-    return oid, ""
-
-
-def _parse_packed(text: str, prefixes: tuple[str, ...]) -> tuple[dict[str, str], dict[str, str]]:
-    """Take `packed-refs` apart: the refs below `prefixes`, and what is wrong with the file."""
-    faults: dict[str, str] = {}
-    body, _, rest = text.rpartition("\n")
-    if rest:
-        # git refuses the whole file then.
-        match = _PACKED.match(rest)
-        faults[match[2] if match else "packed-refs"] = "packed-refs is cut short"
-    if body.startswith("#"):
-        # The header, with the traits of the file; its colon is illegal in a name.
-        body = body.partition("\n")[2]
-    lines = _PACKED.findall(body)
-    # `^<oid>` is what the tag on the line above points at.
-    if len(lines) + body.count("\n^") != body.count("\n") + bool(body):
-        faults["packed-refs"] = "a line of packed-refs is no ref"
-    refs = {name: oid.lower() for oid, name in lines if name.startswith(prefixes)}
-    for name in _illegal(refs):
-        del refs[name]
-        faults[name] = "not a legal ref name"
-    return refs, faults
-
-
-def _illegal(names: Iterable[str]) -> list[str]:
-    """Those names that git-check-ref-format(1) refuses."""
-    # Most repositories have plain names only, and then one pass over all of them is enough.
-    lines = os.fsencode("".join([f"{name}\n" for name in names]))
-    if not lines.translate(None, _PLAIN) and b"//" not in lines and b"/\n" not in lines:
-        return []
-    return [name for name in names if _ILLEGAL_NAME.search(name)]

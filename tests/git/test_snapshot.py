@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aynig.errors import RepositoryError
-from aynig.git.snapshot import RECENT, Look, RefReader
+from aynig.git.reffiles import RECENT
+from aynig.git.snapshot import Look, RefReader
 from aynig.model import RefChange
 from tests.world import GitRepo, wait_for
 
