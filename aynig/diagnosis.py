@@ -22,8 +22,7 @@ from aynig.checks.repository import (
     ref_folders,
 )
 from aynig.checks.workflow import check_workflow
-from aynig.errors import ConfigError, RepositoryError
-from aynig.git.command import run_git
+from aynig.errors import ConfigError, NoRepository, RepositoryError
 from aynig.git.repo import Repo
 from aynig.recover import recover
 from aynig.settings import Settings
@@ -47,8 +46,7 @@ def examine(place: Path) -> Iterator[Finding]:
 
 def _no_repository(place: Path, error: RepositoryError) -> Finding:
     """Being outside of any is all right; one that can't be read is not."""
-    done = run_git(None, ["rev-parse", "--git-dir"], cwd=place)
-    if done.returncode and b"not a git repository" in done.stderr:
+    if isinstance(error, NoRepository):
         return Finding("repository", OK, f"{place} is in none: only the machine was checked")
     return Finding("repository", ERROR, str(error), error.hint)
 
@@ -66,17 +64,26 @@ def _settings(repo: Repo) -> tuple[Settings, Finding]:
 def _examine_repository(site: Site) -> Iterator[Finding]:
     repo = site.repo
     try:
-        site.scan.look()
         yield from guarded("repository", check_format(repo))
         yield from guarded("identity", check_identity(repo))
         yield from guarded("hooks", check_hooks(repo))
-        yield from guarded("refs", check_refs(repo, site.scan.broken))
-        yield from guarded("scripts", check_workflow(site))
-        yield from guarded("leftovers", check_leftovers(site))
-        yield from guarded("rescues", check_rescues(repo))
+        yield from _examine_refs(site)
         yield from guarded("space", check_space(repo))
     finally:
         site.close()
+
+
+def _examine_refs(site: Site) -> Iterator[Finding]:
+    try:
+        site.scan.look()
+    except RepositoryError as error:
+        # What is below could only say the same again.
+        yield Finding("refs", ERROR, str(error), error.hint)
+        return
+    yield from guarded("refs", check_refs(site.repo, site.scan.broken))
+    yield from guarded("scripts", check_workflow(site))
+    yield from guarded("leftovers", check_leftovers(site))
+    yield from guarded("rescues", check_rescues(site.repo))
 
 
 def mend(place: Path) -> list[str]:

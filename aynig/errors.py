@@ -40,6 +40,10 @@ class RepositoryError(UserError):
     """This is no repository that aynig can work in, or a part of it is unreadable."""
 
 
+class NoRepository(RepositoryError):
+    """There is no repository at all, where one was looked for."""
+
+
 class WaitUntil(AynigError):
     """Nothing is wrong, it is only too early: the same step may be tried again later."""
 

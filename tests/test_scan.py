@@ -72,6 +72,24 @@ def test_a_branch_that_is_gone_is_told_and_forgotten(repo: GitRepo) -> None:
     assert scan.sharing(oid) == frozenset()
 
 
+def test_garbage_in_packed_refs_is_an_error_that_ends_no_branch(repo: GitRepo) -> None:
+    oid = repo.commit(GO, branch="task", parent=repo.tip())
+    repo.git("pack-refs", "--all")
+    packed = repo.git_dir / "packed-refs"
+    text = packed.read_text()
+    scan = scan_of(repo)
+    settled_look(scan)
+    scan.take_changes()
+    packed.write_text(text + "garbage\n")
+    for _ in range(2):
+        with pytest.raises(RepositoryError, match=rf"{packed}: line \d+ is no ref: 'garbage'"):
+            scan.look()
+    assert scan.tips()[HEADS + "task"].oid == oid
+    packed.write_text(text)
+    settled_look(scan)
+    assert scan.take_changes() == []
+
+
 def test_what_we_have_set_ourselves_is_not_told_again(repo: GitRepo) -> None:
     scan = scan_of(repo)
     settled_look(scan)

@@ -12,7 +12,11 @@ import stat
 import string
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import NamedTuple
+
+from aynig.errors import RepositoryError
+from aynig.text import quote
 
 # A time stamp this young may still hide a later change: kernels stamp files with a clock that
 # ticks every few milliseconds (seconds).
@@ -38,6 +42,7 @@ ILLEGAL_NAME = re.compile(
     r"[\x00-\x20\x7f~^:?*\[\\]"
     r"|[./@](?:(?<=/)(?:[./]|\Z)|(?<=\.)(?:\.|lock(?:/|\Z)|\Z)|(?<=@)\{)"
 )
+PACKED_REFS = "packed-refs"
 # Bytes that are legal anywhere in a name, but for two slashes in a row and one at the end.
 _PLAIN = (string.ascii_letters + string.digits + "-_/\n").encode()
 IS_NOT_THERE = (FileNotFoundError, NotADirectoryError)
@@ -136,25 +141,58 @@ def _parse_loose(data: bytes) -> tuple[str, str]:
 
 
 def parse_packed(text: str, prefixes: tuple[str, ...]) -> tuple[dict[str, str], dict[str, str]]:
-    """Take `packed-refs` apart: the refs below `prefixes`, and what is wrong with the file."""
-    faults: dict[str, str] = {}
+    """Take `packed-refs` apart: the refs below `prefixes`, and what is wrong with which of them.
+
+    Raises ValueError, saying which line is wrong, where git refuses the whole file.
+    """
     body, _, rest = text.rpartition("\n")
     if rest:
-        # git refuses the whole file then.
-        match = _PACKED.match(rest)
-        faults[match[2] if match else "packed-refs"] = "packed-refs is cut short"
+        number = text.count("\n") + 1
+        raise ValueError(f"line {number} is cut short: {quote(rest)}")
     if body.startswith("#"):
         # The header, with the traits of the file; its colon is illegal in a name.
         body = body.partition("\n")[2]
     lines = _PACKED.findall(body)
     # `^<oid>` is what the tag on the line above points at.
     if len(lines) + body.count("\n^") != body.count("\n") + bool(body):
-        faults["packed-refs"] = "a line of packed-refs is no ref"
+        raise ValueError(_odd_line(text))
     refs = {name: oid.lower() for oid, name in lines if name.startswith(prefixes)}
+    faults = {}
     for name in _illegal(refs):
         del refs[name]
         faults[name] = "not a legal ref name"
     return refs, faults
+
+
+def packed_error(common_dir: Path, fault: str) -> RepositoryError:
+    """That `packed-refs` can't be used, as one line for people."""
+    hint = "Correct or delete that line: git refuses the whole file before."
+    if not fault.startswith("line "):
+        hint = "Mend it: git can't read its refs before."
+    return RepositoryError(f"{common_dir / PACKED_REFS}: {fault}", hint=hint)
+
+
+def packed_fault(common_dir: Path) -> str:
+    """What is wrong with all of `packed-refs`; empty where nothing is."""
+    try:
+        with (common_dir / PACKED_REFS).open("rb") as stream:
+            parse_packed(os.fsdecode(stream.read()), ())
+    except IS_NOT_THERE:
+        return ""
+    except OSError as error:
+        return reason(error)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _odd_line(text: str) -> str:
+    """Which line of `packed-refs` is no ref."""
+    for number, line in enumerate(text.split("\n"), 1):
+        plain = _PACKED.fullmatch(line) or (line.startswith("^") and number > 1)
+        if not plain and not (number == 1 and line.startswith("#")):
+            return f"line {number} is no ref: {quote(line)}"
+    return "a line is no ref"
 
 
 def _illegal(names: Iterable[str]) -> list[str]:

@@ -23,6 +23,7 @@ from aynig.errors import GitFailed, RefBusy, RefMoved
 from aynig.git.command import SAFE_SETTINGS, clean_environment, reason, run_git, start_git
 from aynig.git.disk import Mark, mark_of
 from aynig.git.locks import LOCK_WAIT, OUR_GIT, LockJournal, abandoned_locks, clear_stale_locks
+from aynig.git.reffiles import PACKED_REFS, packed_error, packed_fault
 from aynig.git.repo import Repo
 from aynig.model import Holder
 from aynig.processes import OWN
@@ -248,6 +249,11 @@ class RefStore:
         self, edits: Sequence[RefEdit], error: bytes, *, killed: bool = False
     ) -> Exception:
         """The refs themselves say whether we lost a race; git's words only tell the rest apart."""
+        if PACKED_REFS.encode() in error:
+            fault = packed_fault(self._repo.common_dir)
+            if fault:
+                unusable = packed_error(self._repo.common_dir, fault)
+                return GitFailed(str(unusable), hint=unusable.hint)
         for edit in edits:
             now = self._repo.read_ref(edit.ref)
             if now != edit.old:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import functools
 import os
 import re
+import shlex
 import socket
+import stat
 import threading
 import time
 import uuid
@@ -19,8 +21,10 @@ from pathlib import Path
 
 import pygit2
 
-from aynig.errors import RepositoryError
+from aynig.errors import NoRepository, RepositoryError
 from aynig.git.command import git_text
+from aynig.git.disk import Mark, mark_of, read_small
+from aynig.git.reffiles import PACKED_REFS, packed_error, packed_fault
 from aynig.model import HEADS
 from aynig.trailers import encode
 
@@ -29,6 +33,7 @@ EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 _CACHE_BYTES = 8 * 1024 * 1024
 # Repositories whose extensions need nothing from us: missing objects are errors, never fetched.
 _EXTENSIONS = ["partialclone", "worktreeconfig", "preciousobjects"]
+_HEAD = re.compile(r"ref:\s*refs/|[0-9a-f]{40}")
 _UNWANTED_IN_NAMES = re.compile(r"[<>\n\x00-\x1f]+")
 
 
@@ -80,22 +85,25 @@ class Repo:
         self.common_dir = common_dir
         self.work_tree = work_tree
         self._local = threading.local()
+        # `packed-refs` as it was when it was last looked for faults, and what was found.
+        self._packed_known: tuple[Mark | None, str] = (None, "")
 
     @classmethod
     def open(cls, path: Path | str = ".") -> Repo:
         """The repository that `path` is in, found as git finds it.
 
-        Raises RepositoryError, with what to do about it, where there is none or where libgit2
-        can't read its format (reftable, sha256).
+        Raises RepositoryError, with what to do about it, where there is none (NoRepository), where
+        it can't be read, or where libgit2 does not know its format (reftable, sha256).
         """
         _set_up_libgit2()
-        start = Path(path)
-        found = pygit2.discover_repository(str(start)) if start.exists() else None
+        start = Path(path).absolute()
+        _refuse_place(start)
+        try:
+            found = pygit2.discover_repository(str(start))
+        except (pygit2.GitError, KeyError, ValueError) as error:
+            raise _unreadable(start, str(error)) from error
         if not found:
-            raise RepositoryError(
-                f"{start.absolute()} is not in a git repository",
-                hint="Change into one, or make one with `git init`.",
-            )
+            raise _no_repository(start)
         try:
             handle = pygit2.Repository(found)
         except (pygit2.GitError, KeyError, ValueError) as error:
@@ -103,6 +111,7 @@ class Repo:
         git_dir = Path(handle.path)
         work_tree = Path(handle.workdir) if handle.workdir and not handle.is_bare else None
         repo = cls(git_dir, _common_dir(git_dir), work_tree)
+        _refuse_heads(repo)
         _refuse_formats(repo)
         return repo
 
@@ -137,10 +146,13 @@ class Repo:
 
     @property
     def handle(self) -> pygit2.Repository:
-        """This thread's libgit2 handle."""
+        """This thread's libgit2 handle; RepositoryError where it can't be opened any more."""
         handle = getattr(self._local, "handle", None)
         if handle is None:
-            handle = self._local.handle = pygit2.Repository(str(self.git_dir))
+            try:
+                handle = self._local.handle = pygit2.Repository(str(self.git_dir))
+            except (pygit2.GitError, KeyError, ValueError) as error:
+                raise _unreadable(self.git_dir, str(error)) from error
         return handle
 
     def read_config(self) -> list[tuple[str, str | None]]:
@@ -251,22 +263,49 @@ class Repo:
             found = self.handle.revparse_single(rev)
             return str(found.peel(pygit2.Commit).id)
         except (KeyError, ValueError, pygit2.GitError):
+            self._mind_packed_refs()
             return None
 
     def read_ref(self, ref: str) -> str | None:
-        """What a ref points at now, symbolic refs followed; None where it is absent or broken."""
+        """What a ref points at now, symbolic refs followed; None where it is absent or broken.
+
+        Raises RepositoryError where `packed-refs` can't be used: nobody knows then what is absent.
+        """
         try:
             return str(self.handle.references[ref].resolve().target)
         except (KeyError, ValueError, pygit2.GitError):
+            self._mind_packed_refs()
             return None
 
     def refs_below(self, prefix: str) -> dict[str, str]:
-        """All refs whose names start with `prefix`, and their oids."""
+        """All refs whose names start with `prefix`, and their oids; RepositoryError as above."""
         found = {}
-        for name in self.handle.references.iterator():
-            if name.name.startswith(prefix) and isinstance(name.target, pygit2.Oid):
-                found[name.name] = str(name.target)
+        self._mind_packed_refs()
+        try:
+            for name in self.handle.references.iterator():
+                if name.name.startswith(prefix) and isinstance(name.target, pygit2.Oid):
+                    found[name.name] = str(name.target)
+        except pygit2.GitError as error:
+            raise RepositoryError(
+                f"the refs of {self.common_dir} can't be read: {error}",
+                hint="See what `git for-each-ref` says.",
+            ) from error
         return found
+
+    def _mind_packed_refs(self) -> None:
+        """RepositoryError where `packed-refs` is at fault, not what was looked for and not found.
+
+        libgit2 complains of it once at most, and takes every packed ref for absent from then on.
+        """
+        mark = mark_of(self.common_dir / PACKED_REFS)
+        known, fault = self._packed_known
+        if mark is not None and mark != known:
+            fault = packed_fault(self.common_dir)
+            self._packed_known = (mark, fault)
+        if mark is not None and fault:
+            # A file that could not be opened may be read at the next try.
+            self._packed_known = (None, "")
+            raise packed_error(self.common_dir, fault)
 
     def head_ref(self) -> str | None:
         """The default branch: what HEAD of the repository names, also where it is unborn."""
@@ -361,6 +400,69 @@ def _common_dir(git_dir: Path) -> Path:
     except OSError:
         return git_dir
     return (git_dir / text).resolve()
+
+
+def _refuse_place(start: Path) -> None:
+    """RepositoryError for a folder that is not there or may not be entered."""
+    try:
+        os.stat(f"{start}/.")  # noqa: PTH116 (a Path drops the dot, which asks for a folder)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise RepositoryError(f"there is no folder {start}", hint="Check the path.") from error
+    except OSError as error:
+        raise _closed(start, error) from error
+
+
+def _closed(path: Path, error: OSError) -> RepositoryError:
+    return RepositoryError(
+        f"{path} can't be read: {error.strerror}",
+        hint="Run aynig as somebody who may, or give the rights with chmod.",
+    )
+
+
+def _no_repository(start: Path) -> RepositoryError:
+    """Why nothing was found: mostly there is none, but a `.git` may be there and be wrong."""
+    for folder in (start, *start.parents):
+        found = folder / ".git"
+        try:
+            mode = found.lstat().st_mode
+            if stat.S_ISDIR(mode):
+                # Asked for, because where it is refused, nothing was found either.
+                (found / "HEAD").stat()
+        except (FileNotFoundError, NotADirectoryError):
+            if os.path.lexists(found):
+                return RepositoryError(
+                    f"{found} is no git repository: it has no HEAD",
+                    hint="Remove it if it is a leftover, or make it one with `git init`.",
+                )
+            continue
+        except OSError as error:
+            return _closed(found, error)
+        target = (read_small(found) or "").strip().removeprefix("gitdir:").strip()
+        if stat.S_ISREG(mode) and target and not (folder / target).exists():
+            return RepositoryError(
+                f"{found} points at {folder / target}, which is not there",
+                hint="If the repository was moved, run `git worktree repair` in it.",
+            )
+        return RepositoryError(
+            f"{found} is no git repository", hint="See what `git status` says there."
+        )
+    return NoRepository(
+        f"{start} is not in a git repository",
+        hint="Change into one, or make one with `git init`.",
+    )
+
+
+def _refuse_heads(repo: Repo) -> None:
+    """RepositoryError where HEAD says nothing: git takes that for no repository at all."""
+    for head in {repo.git_dir / "HEAD", repo.common_dir / "HEAD"}:
+        text = read_small(head)
+        if text is None or _HEAD.match(text):
+            # A symbolic link, as in old repositories, is libgit2's to judge.
+            continue
+        raise RepositoryError(
+            f"{head} is {'neither a ref nor a commit' if text.strip() else 'empty'}",
+            hint=f"Name the branch in it: echo 'ref: {HEADS}main' >{shlex.quote(str(head))}",
+        )
 
 
 def _unreadable(path: Path, reason: str) -> RepositoryError:

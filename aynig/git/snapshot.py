@@ -123,6 +123,8 @@ class RefReader:
         self._loose_faults: dict[str, str] = {}
         self._packed_file = _Source(f"{self._common}/packed-refs")
         self._packed_hash: int | None = None
+        # What was wrong with all of the contents of that hash.
+        self._packed_error = ""
         self._packed: dict[str, str] = {}
         self._packed_faults: dict[str, str] = {}
 
@@ -333,7 +335,13 @@ class RefReader:
         fingerprint = hash(data)
         if fingerprint != self._packed_hash:
             self._packed_hash = fingerprint
-            self._take_packed(os.fsdecode(data))
+            self._packed_error = ""
+            try:
+                self._take_packed(os.fsdecode(data))
+            except ValueError as error:
+                # What was last known stands: that a line is garbage ends no branch.
+                self._packed_error = str(error)
+        file.fault = self._packed_error
         return True
 
     def _take_packed(self, text: str) -> None:

@@ -167,6 +167,29 @@ def test_an_empty_ref_file_is_named_and_the_mend_works(healthy: GitRepo) -> None
     assert poor(doctor(healthy), "refs") == []
 
 
+def test_garbage_in_packed_refs_is_a_finding_with_file_and_line(healthy: GitRepo) -> None:
+    healthy.git("pack-refs", "--all")
+    packed = healthy.git_dir / "packed-refs"
+    text = packed.read_text()
+    packed.write_text(text + "garbage\n")
+    found = doctor(healthy)
+    (row,) = poor(found, "refs")
+    assert row["detail"] == f"{packed}: line {text.count(chr(10)) + 1} is no ref: 'garbage'"
+    assert "delete that line" in row["mend"]
+    assert of(found, "space")
+    packed.write_text(text)
+    assert poor(doctor(healthy), "refs") == []
+
+
+def test_a_git_file_that_points_nowhere_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / ".git").write_text("gitdir: /gone\n")
+    (row,) = of(doctor(GitRepo(tmp_path)), "repository")
+    assert (row["level"], row["detail"]) == (
+        "error",
+        f"{tmp_path}/.git points at /gone, which is not there",
+    )
+
+
 def test_an_old_lock_is_named(healthy: GitRepo) -> None:
     lock = healthy.git_dir / "refs" / "heads" / "main.lock"
     lock.touch()

@@ -115,6 +115,19 @@ def test_a_ref_is_deleted_only_where_it_is_unchanged(
     assert value(repo, TASK) == ""
 
 
+def test_garbage_in_packed_refs_is_told_by_file_and_line_and_is_no_lost_race(
+    repo: GitRepo, store: RefStore
+) -> None:
+    (first,) = commits(repo, 1)
+    (repo.git_dir / "packed-refs").write_text("garbage\n")
+    with pytest.raises(GitFailed, match="packed-refs: line 1 is no ref: 'garbage'") as caught:
+        store.commit([RefEdit(TASK, None, first)])
+    assert "delete that line" in caught.value.hint
+    (repo.git_dir / "packed-refs").unlink()
+    store.commit([RefEdit(TASK, None, first)])
+    assert value(repo, TASK) == first
+
+
 def test_two_refs_change_both_or_neither(repo: GitRepo, store: RefStore) -> None:
     first, second, third = commits(repo, 3)
     store.commit([RefEdit(TASK, None, first), RefEdit(OTHER, None, first)])

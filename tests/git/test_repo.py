@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aynig.errors import RepositoryError
+from aynig.errors import NoRepository, RepositoryError
 from aynig.git.repo import EMPTY_TREE, Identity, Repo
 from tests.world import EPOCH, GitRepo
 
@@ -36,8 +38,75 @@ def test_a_folder_without_a_repository_is_told_with_what_to_do(tmp_path: Path) -
 
 
 def test_a_folder_that_is_missing_is_told_of(tmp_path: Path) -> None:
-    with pytest.raises(RepositoryError, match="gone is not in a git repository"):
+    with pytest.raises(RepositoryError, match=r"there is no folder .*gone"):
         Repo.open(tmp_path / "gone")
+
+
+def test_a_git_file_that_points_nowhere_is_told_of_and_is_not_the_same_as_none(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "below").mkdir()
+    (tmp_path / ".git").write_text("gitdir: /gone/with/the.git\n")
+    for place in (tmp_path, tmp_path / "below"):
+        with pytest.raises(RepositoryError, match=r"\.git points at /gone/with/the\.git") as told:
+            Repo.open(place)
+        assert not isinstance(told.value, NoRepository)
+        assert "git worktree repair" in told.value.hint
+
+
+def test_a_git_folder_that_is_none_is_told_of(tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    with pytest.raises(RepositoryError, match=r"\.git is no git repository"):
+        Repo.open(tmp_path)
+
+
+@pytest.mark.parametrize(("text", "reason"), [("", "is empty"), ("junk\n", "is neither a ref")])
+def test_a_head_that_says_nothing_is_refused_as_git_does(
+    repo: GitRepo, text: str, reason: str
+) -> None:
+    (repo.git_dir / "HEAD").write_text(text)
+    with pytest.raises(RepositoryError, match=f"HEAD {reason}") as told:
+        Repo.open(repo.path)
+    assert repo.git("status", check=False) == ""
+    subprocess.run(told.value.hint.partition(": ")[2], shell=True, check=True)
+    Repo.open(repo.path)
+    repo.git("status")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.parametrize("closed", ["", ".git"])
+def test_a_folder_that_may_not_be_read_is_told_of(repo: GitRepo, closed: str) -> None:
+    (repo.path / closed).chmod(0)
+    try:
+        with pytest.raises(RepositoryError, match="Permission denied") as told:
+            Repo.open(repo.path)
+    finally:
+        (repo.path / closed).chmod(0o700)
+    assert "chmod" in told.value.hint
+
+
+@pytest.mark.parametrize("header", [" sorted", ""])
+def test_garbage_in_packed_refs_is_an_error_with_file_and_line_and_no_branch_is_absent_by_it(
+    repo: GitRepo, header: str
+) -> None:
+    repo.git("pack-refs", "--all")
+    packed = repo.git_dir / "packed-refs"
+    text = packed.read_text().replace(" sorted", header)
+    lines = text.count("\n")
+    packed.write_text(text + "garbage\n")
+    found = Repo.open(repo.path)
+    asked: list[Callable[[], object]] = [
+        lambda: found.read_ref("refs/heads/absent"),
+        lambda: found.resolve("absent"),
+        lambda: found.refs_below("refs/"),
+    ]
+    for ask in asked:
+        with pytest.raises(RepositoryError, match=rf"packed-refs: line {lines + 1} is no ref") as e:
+            ask()
+        assert "delete that line" in e.value.hint
+    packed.write_text(text)
+    assert found.read_ref("refs/heads/main") == repo.tip()
+    assert found.read_ref("refs/heads/absent") is None
 
 
 def test_a_repository_of_sha256_is_refused_by_name(tmp_path: Path) -> None:

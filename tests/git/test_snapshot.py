@@ -288,21 +288,48 @@ def test_peeled_lines_and_the_header_are_no_refs(repo: GitRepo) -> None:
     assert look.broken == {}
 
 
-def test_a_packed_ref_without_newline_was_cut_short(blank: GitRepo) -> None:
-    pack(blank, f"{A} refs/heads/a", f"{B} refs/heads/b", end="")
+@pytest.mark.parametrize("rest", [f"{B} refs/heads/b", B[:20]])
+def test_a_packed_ref_without_newline_was_cut_short(blank: GitRepo, rest: str) -> None:
+    pack(blank, f"{A} refs/heads/a", rest, end="")
     look = RefReader(blank.git_dir).look()
-    assert look.refs == {"refs/heads/a": A}
-    assert look.broken == {"refs/heads/b": "packed-refs is cut short"}
-    pack(blank, f"{A} refs/heads/a", f"{B[:20]}", end="")
-    assert RefReader(blank.git_dir).look().broken == {"packed-refs": "packed-refs is cut short"}
+    assert look.broken == {"packed-refs": f"line 3 is cut short: '{rest}'"}
+    assert look.refs == {}
 
 
-@pytest.mark.parametrize("line", ["", "nonsense", f"{A[:20]} refs/heads/x", f"{A}", f"{A}  x y"])
-def test_an_odd_line_of_packed_refs_is_told(blank: GitRepo, line: str) -> None:
+@pytest.mark.parametrize("line", ["", "nonsense", f"{A[:20]} refs/heads/x", f"{A}", "# comment"])
+def test_an_odd_line_of_packed_refs_makes_all_of_it_useless_as_git_has_it(
+    blank: GitRepo, line: str
+) -> None:
     pack(blank, f"{A} refs/heads/a", line, f"{B} refs/heads/b")
+    reader = RefReader(blank.git_dir)
+    for _ in range(2):
+        look = reader.look()
+        assert look.broken == {"packed-refs": f"line 3 is no ref: '{line}'"}
+        assert look.refs == {}
+    with pytest.raises(AssertionError, match="fatal: "):
+        blank.git("for-each-ref")
+
+
+def test_a_packed_name_with_blanks_concerns_that_ref_alone(blank: GitRepo) -> None:
+    pack(blank, f"{A} refs/heads/a", f"{A}  x y", f"{B} refs/heads/b")
     look = RefReader(blank.git_dir).look()
-    assert look.refs == {"refs/heads/a": A, "refs/heads/b": B}
-    assert bool(look.broken) != line.endswith("x y")
+    assert (look.refs, look.broken) == ({"refs/heads/a": A, "refs/heads/b": B}, {})
+
+
+def test_garbage_in_packed_refs_ends_no_branch_and_is_forgotten_when_mended(
+    blank: GitRepo,
+) -> None:
+    reader = RefReader(blank.git_dir)
+    pack(blank, f"{A} refs/heads/a", f"{A} refs/heads/b")
+    refs = settle(reader).refs
+    pack(blank, f"{A} refs/heads/a", "garbage")
+    look = settle(reader)
+    assert (look.refs, look.changes) == (refs, ())
+    assert look.broken.keys() == {"packed-refs"}
+    pack(blank, f"{A} refs/heads/a", f"{B} refs/heads/b")
+    look = reader.look()
+    assert look.changes == (RefChange("refs/heads/b", A, B),)
+    assert look.broken == {}
 
 
 def test_an_empty_packed_refs_has_no_refs(blank: GitRepo) -> None:
