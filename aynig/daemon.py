@@ -10,13 +10,14 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 from aynig import notices
 from aynig.desk import Desk, Work
 from aynig.doorbell import Doorbell
-from aynig.errors import AynigError
+from aynig.errors import AynigError, RepositoryError, UsageError, told
 from aynig.notices import Notice, Observer
 from aynig.reconcile import Outcome
 from aynig.recover import keep_house, recover
@@ -35,10 +36,24 @@ _LONGEST_SETTLING = 5.0
 _ATTENTIVE = 1.0
 
 
+@dataclass
+class Place:
+    """A repository that is to be worked in as soon as that is possible."""
+
+    name: str
+    open: Callable[[], Site]
+    # Kept from try to try: where its refs can't be read, it is enough to look at them again.
+    site: Site | None = None
+    # Why it is not being worked in yet, and what was told of that.
+    error: Exception | None = None
+    told: str = ""
+
+
 class Engine:
     """Works in one or many repositories until told to stop, or until all is quiet.
 
-    `observe` is called with every Notice, one at a time, from any thread.
+    `observe` is called with every Notice, one at a time, from any thread. Those of `absent` could
+    not be opened yet: that is tried again at each poll.
     """
 
     def __init__(
@@ -50,11 +65,12 @@ class Engine:
         poll: float,
         until_quiet: bool = False,
         follow: bool = True,
+        absent: Iterable[Place] = (),
     ) -> None:
         self._observer = observe
         self._observing = threading.Lock()
-        desks = (Desk(site, self._observe, follow=follow) for site in sites)
-        self._desks = {desk.key: desk for desk in desks}
+        self._absent = [_opened(site) for site in sites] + list(absent)
+        self._desks: dict[str, Desk] = {}
         self._jobs = jobs
         self._poll = min(poll, _ATTENTIVE) if until_quiet else poll
         self._until_quiet = until_quiet
@@ -82,43 +98,86 @@ class Engine:
         self._waker.wake()
 
     def run(self) -> None:
-        """Work until stopped, or until quiet where that was asked for."""
+        """Work until stopped, or until quiet where that was asked for.
+
+        Raises what is wrong with the repositories where there is none to work in.
+        """
         try:
             self._begin()
             while not self._turn():
                 pass
+            self._complain()
         finally:
             self._end()
 
     # --- the loop ----------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        for desk in self._desks.values():
-            for leftover in recover(desk.site):
-                self._problem(desk, f"after a crash: {leftover.detail}")
-            self._hang_doorbell(desk)
-            if not self._until_quiet:
-                self._watcher.add(desk.key, desk.site.repo.common_dir)
         if not self._until_quiet:
             self._watcher.start()
-        for desk in self._desks.values():
-            desk.look(first=True)
-            self._observe(Notice("watching", desk.site.repo.name, detail=desk.key))
+        self._take_up_absent()
+        if not self._desks and not self._stops:
+            raise _no_repository(self._absent)
+        self._tell_absent()
         now = time.monotonic()
         self._next_poll, self._next_house = now + self._poll, now
         self._next_afresh = now + _AFRESH
         self._mind_watcher()
 
-    def _hang_doorbell(self, desk: Desk) -> None:
+    def _take_up_absent(self) -> None:
+        """Begin in each repository where it is possible by now."""
+        for place in [] if self._stops else list(self._absent):
+            try:
+                self._take_up(place)
+            except Exception as error:
+                # Whatever is wrong with one, it must not keep the others waiting.
+                place.error = error
+            else:
+                self._absent.remove(place)
+
+    def _take_up(self, place: Place) -> None:
+        site = place.site = place.site or place.open()
+        desk = Desk(site, self._observe, follow=self._follow)
+        if desk.key in self._desks:
+            raise UsageError(f"it is the same as {self._desks[desk.key].site.name}")
+        for leftover in recover(site):
+            self._problem(desk, f"after a crash: {leftover.detail}")
+        bell = self._hang_doorbell(desk)
+        if not self._until_quiet:
+            self._watcher.add(desk.key, site.repo.common_dir)
+        try:
+            desk.look(first=True)
+        except Exception:
+            bell.close()
+            self._watcher.remove(desk.key)
+            raise
+        self._doorbells.append(bell)
+        if bell.problem:
+            self._problem(desk, f"{bell.problem}: hooks can't wake us, polling goes on")
+        self._desks[desk.key] = desk
+        self._next_house = time.monotonic()
+        self._observe(notices.of_watching(site))
+
+    def _tell_absent(self) -> None:
+        for place in self._absent:
+            text = told(place.error).rstrip(".") if place.error is not None else ""
+            if text != place.told:
+                place.told = text
+                self._observe(notices.of_problem(place.name, f"{text}; tried again at each look"))
+
+    def _complain(self) -> None:
+        """Where a run ends because nothing can be read any more, that is no success."""
+        for desk in self._desks.values():
+            if desk.fault and self._until_quiet:
+                raise RepositoryError(desk.fault)
+
+    def _hang_doorbell(self, desk: Desk) -> Doorbell:
         name = str(desk.site.holder.pid)
         if self._works_on_a_part(desk.site):
             # A hook that hears only such a one still starts a run for what it passes over.
             name += ".part"
         path = desk.site.repo.home / "wake" / name
-        bell = Doorbell(path, lambda: self._waker.wake(desk.key))
-        self._doorbells.append(bell)
-        if bell.problem:
-            self._problem(desk, f"{bell.problem}: hooks can't wake us, polling goes on")
+        return Doorbell(path, lambda: self._waker.wake(desk.key))
 
     def _works_on_a_part(self, site: Site) -> bool:
         """Do our flags leave branches aside that the repository's own settings do not?"""
@@ -174,6 +233,8 @@ class Engine:
         everywhere = now >= self._next_poll
         if everywhere:
             self._next_poll = now + self._poll
+            self._take_up_absent()
+            self._tell_absent()
             self._mind_watcher()
         afresh = now >= self._next_afresh
         if afresh:
@@ -247,11 +308,12 @@ class Engine:
         problems = dict(self._watcher.problems)
         for key, problem in problems.items():
             if self._watch_problems.get(key) != problem:
-                self._observe(notices.of_problem(key, f"{problem}; polling goes on"))
+                name = self._desks[key].site.name if key in self._desks else key
+                self._observe(notices.of_problem(name, f"{problem}; polling goes on"))
         self._watch_problems = problems
 
     def _problem(self, desk: Desk, text: str) -> None:
-        self._observe(notices.of_problem(desk.site.repo.name, text))
+        self._observe(notices.of_problem(desk.site.name, text))
 
     def _observe(self, notice: Notice) -> None:
         with self._observing:
@@ -286,6 +348,21 @@ class Engine:
         for desk in self._desks.values():
             desk.abandon_pending()
             desk.site.close()
+        for place in self._absent:
+            if place.site is not None:
+                place.site.close()
         self._waker.close()
         if self._stops_obeyed:
             self._observe(notices.of_stop())
+
+
+def _opened(site: Site) -> Place:
+    return Place(site.name, lambda: site, site)
+
+
+def _no_repository(places: Iterable[Place]) -> Exception:
+    errors = [place.error for place in places if place.error is not None]
+    if len(errors) == 1:
+        return errors[0]
+    reasons = "; ".join(told(error).rstrip(".") for error in errors)
+    return RepositoryError(f"no repository can be worked in: {reasons}")

@@ -5,6 +5,7 @@ Nothing here must survive: a desk is built anew from the refs at every start.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from collections import deque
@@ -12,13 +13,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from aynig import notices
-from aynig.errors import AynigError
+from aynig.errors import AynigError, RepositoryError, told
 from aynig.executors import Control
 from aynig.facts import trusted_commit
 from aynig.model import ENDED_STATES, Hold, RefChange
 from aynig.notices import Observer
 from aynig.plan import FIRST_RECHECK, LONGEST_RECHECK
-from aynig.reconcile import Finished, Outcome, Pending, Reconciler, Started, told
+from aynig.reconcile import Finished, Outcome, Pending, Reconciler, Started
 from aynig.site import Site
 
 # Holds that end by themselves, and soon: another runner at the same commit, a lock.
@@ -29,6 +30,8 @@ _OF_THE_TREE = frozenset(
 )
 # Holds that the end of another task may end.
 _OF_OTHER_TASKS = frozenset({"waiting", "blocked"})
+# Holds that end when the repository can be read again.
+_OF_THE_REPOSITORY = frozenset({"error", "unreadable"})
 
 
 @dataclass
@@ -65,6 +68,8 @@ class Desk:
         self.site = site
         self.key = str(site.repo.common_dir)
         self.settled = True
+        # Why nothing can be done in the repository at this time, in one line; empty where it can.
+        self.fault = ""
         self._observe = observe
         self._follow = follow
         self._reconciler = Reconciler(site, self.started)
@@ -81,19 +86,42 @@ class Desk:
     # --- looking -----------------------------------------------------------------------------
 
     def look(self, *, first: bool = False, afresh: bool = False) -> None:
-        """Queue what changed since the last look; `afresh` trusts nothing remembered."""
+        """Queue what changed since the last look; `afresh` trusts nothing remembered.
+
+        Raises what is wrong with the repository at the `first` look; later that is told, once, and
+        no work is given out before a look has found it mended.
+        """
         if not self._is_there():
             return
         try:
-            scan = self.site.scan
-            if afresh:
-                self.settled = scan.look_afresh()
-            else:
-                # Our own runs change refs all the time, and look by themselves besides.
-                self.settled = scan.look_in_turn() if self._active else scan.look()
-        except AynigError as error:
-            self._observe(notices.of_problem(self.site.repo.name, str(error)))
+            self._look(first=first, afresh=afresh)
+        except Exception as error:
+            if first:
+                raise
+            # Whatever it is, it is this repository's, and must not stop the others.
+            self._fail(told(error))
             return
+        if self.fault:
+            self.fault = ""
+            self._observe(notices.of_watching(self.site))
+            self._requeue(_OF_THE_REPOSITORY)
+
+    def _fail(self, fault: str) -> None:
+        self.settled = True
+        if fault != self.fault:
+            self.fault = fault
+            self._observe(
+                notices.of_problem(self.site.name, f"{fault.rstrip('.')}; tried again at each look")
+            )
+
+    def _look(self, *, first: bool, afresh: bool) -> None:
+        scan = self.site.scan
+        if afresh:
+            self.settled = scan.look_afresh()
+        else:
+            # Our own runs change refs all the time, and look by themselves besides.
+            in_turn = self._active and not self.fault
+            self.settled = scan.look_in_turn() if in_turn else scan.look()
         changes = self.site.scan.take_changes()
         for change in changes:
             self._take_change(change.ref, change.new, first=first)
@@ -104,7 +132,7 @@ class Desk:
     def _is_there(self) -> bool:
         there = self.site.repo.common_dir.is_dir()
         if not there and not self._gone:
-            self._observe(notices.of_problem(self.site.repo.name, "the repository is gone"))
+            self._observe(notices.of_problem(self.site.name, "the repository is gone"))
         self._gone = not there
         return there
 
@@ -129,7 +157,10 @@ class Desk:
         """Was this landed by a run of ours that is about to say so?"""
         if active is None or not active.trigger:
             return False
-        statement = self.site.read(self.site.repo.commit(oid).message)
+        try:
+            statement = self.site.read(self.site.repo.commit(oid).message)
+        except RepositoryError:
+            return False
         return statement is not None and statement.value("answers") == active.trigger
 
     def _free_others(self, changes: Iterable[RefChange]) -> None:
@@ -153,8 +184,9 @@ class Desk:
         The branch itself is asked: a look may be older than what the run was started for, where
         several runners carry one chain on.
         """
-        if self.site.repo.read_ref(ref) != active.trigger:
-            active.control.stop("canceled")
+        with contextlib.suppress(RepositoryError):
+            if self.site.repo.read_ref(ref) != active.trigger:
+                active.control.stop("canceled")
 
     def _mind_trust(self) -> None:
         """Scripts that come from another branch may be mended by a change there."""
@@ -165,7 +197,7 @@ class Desk:
 
     def _requeue(self, words: frozenset[str]) -> None:
         for ref, held in list(self._held.items()):
-            if held.hold.word in words and (held.due is None or words is _OF_THE_TREE):
+            if held.hold.word in words and (held.due is None or words is not _OF_OTHER_TASKS):
                 self._enqueue(ref)
 
     def _enqueue(self, ref: str) -> None:
@@ -178,7 +210,7 @@ class Desk:
 
     def next_work(self) -> tuple[str, Work] | None:
         """The next branch that can be worked on now, and what to call in a thread for it."""
-        for _ in range(len(self._queue)):
+        for _ in range(0 if self.fault else len(self._queue)):
             ref = self._queue.popleft()
             if ref in self._active:
                 # Its turn comes when the run that is under way has ended.
@@ -210,7 +242,7 @@ class Desk:
     @property
     def ready(self) -> bool:
         """Is there anything that could be started now?"""
-        return any(ref not in self._active for ref in self._queue)
+        return not self.fault and any(ref not in self._active for ref in self._queue)
 
     @property
     def passing(self) -> bool:
@@ -305,8 +337,8 @@ class Desk:
         for pending in self._pending.values():
             try:
                 finished = self._reconciler.abandon(pending)
-            except AynigError as error:
-                self._observe(notices.of_problem(self.site.repo.name, str(error)))
+            except (AynigError, OSError) as error:
+                self._observe(notices.of_problem(self.site.name, told(error)))
                 continue
             self._observe(notices.of_finish(self.site, finished))
         self._pending.clear()

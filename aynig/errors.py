@@ -70,3 +70,10 @@ class RunFault(AynigError):
 
 class GitFailed(AynigError):
     """A git command exited with a failure that none of the above describes."""
+
+
+def told(error: BaseException) -> str:
+    """An error for people, in one line; what was not foreseen shows its type as well."""
+    if isinstance(error, AynigError):
+        return error.advice
+    return str(error) if isinstance(error, OSError) else repr(error)

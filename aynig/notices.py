@@ -44,7 +44,7 @@ Observer = Callable[[Notice], None]
 
 def of_event(site: Site, ref: str, tip: Tip) -> Notice:
     """A branch whose tip carries a state."""
-    return Notice("event", site.repo.name, branch_of(ref), tip.oid, tip.state)
+    return Notice("event", site.name, branch_of(ref), tip.oid, tip.state)
 
 
 def of_start(site: Site, started: Started) -> Notice:
@@ -52,7 +52,7 @@ def of_start(site: Site, started: Started) -> Notice:
     plan = started.plan
     return Notice(
         "run",
-        site.repo.name,
+        site.name,
         plan.event.branch,
         plan.event.oid,
         plan.event.state,
@@ -75,7 +75,7 @@ def of_finish(site: Site, finished: Finished) -> Notice:
     row = row_of_run(finished, site.executed_by)
     return Notice(
         _KINDS[finished.ending],
-        site.repo.name,
+        site.name,
         row.branch,
         row.oid or "",
         row.state,
@@ -91,7 +91,7 @@ def of_hold(site: Site, ref: str, oid: str, state: str, hold: Hold) -> Notice:
     """A branch that waits."""
     return Notice(
         "hold",
-        site.repo.name,
+        site.name,
         branch_of(ref),
         oid,
         state,
@@ -110,6 +110,11 @@ def of_drain(scripts: int, *, at_once: bool) -> Notice:
 def of_stop() -> Notice:
     """The drain is over."""
     return Notice("stopped", "", detail="nothing is under way any more")
+
+
+def of_watching(site: Site) -> Notice:
+    """A repository that is being worked in from now on."""
+    return Notice("watching", site.name, detail=str(site.repo.common_dir))
 
 
 def of_problem(repository: str, detail: str) -> Notice:

@@ -32,6 +32,7 @@ from aynig.errors import (
     RefMoved,
     RepositoryError,
     WaitUntil,
+    told,
 )
 from aynig.executors import Control, Job
 from aynig.executors.output import tail_of
@@ -588,13 +589,6 @@ def _why_pending(error: WaitUntil | GitFailed) -> str:
     if isinstance(error, DirtyWorktree):
         return "dirty-worktree"
     return "busy" if isinstance(error, WaitUntil) else "error"
-
-
-def told(error: BaseException) -> str:
-    """An error for people; what was not foreseen shows its type as well."""
-    if isinstance(error, AynigError):
-        return error.advice
-    return str(error) if isinstance(error, OSError) else repr(error)
 
 
 def _asked_delay(left: Left) -> float | None:

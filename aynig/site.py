@@ -7,6 +7,7 @@ import os
 import pwd
 import socket
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,8 @@ from aynig.text import quote
 class Site:
     """The parts that work on one repository share. `close` when done."""
 
+    # What people call it; whoever works in several makes sure that no two are called the same.
+    name: str
     repo: Repo
     settings: Settings
     holder: Holder
@@ -102,6 +105,7 @@ def make_site(repo: Repo, settings: Settings, *, log_level: str = "info") -> Sit
     place = worktree_place(repo, settings)
     scan = make_scan(repo, settings)
     return Site(
+        name=repo.name,
         repo=repo,
         settings=settings,
         holder=holder,
@@ -117,6 +121,29 @@ def make_site(repo: Repo, settings: Settings, *, log_level: str = "info") -> Sit
         executed_by=_executed_by(),
         log_level=log_level,
     )
+
+
+def tell_apart(places: Sequence[Path]) -> list[str]:
+    """A name for each repository by its place: as much of the end of the path as it takes.
+
+    `web` where no other folder is called so, else `alice/web` and `bob/web`; the whole path where
+    `web` and `web.git` lie side by side.
+    """
+    return [_shortest(place, places) for place in places]
+
+
+def _shortest(place: Path, places: Sequence[Path]) -> str:
+    for length in range(1, len(place.parts)):
+        name = _end_of(place, length)
+        if name and [_end_of(other, length) for other in places].count(name) == 1:
+            return name
+    return str(place)
+
+
+def _end_of(place: Path, length: int) -> str:
+    """The last parts of a path, without `.git`; empty for a repository that is named `.git`."""
+    name = place.name.removesuffix(".git")
+    return "/".join([*place.parts[-length:-1], name]) if name else ""
 
 
 def worktree_place(repo: Repo, settings: Settings) -> Path | None:

@@ -9,7 +9,7 @@ import pytest
 from aynig.diagnosis import examine
 from aynig.errors import ConfigError
 from aynig.git.repo import Repo
-from aynig.site import load_settings, worktree_place
+from aynig.site import load_settings, tell_apart, worktree_place
 from tests.stage import Stage
 from tests.world import GitRepo
 
@@ -61,3 +61,23 @@ def test_the_home_of_nobody_is_an_error_that_names_the_setting(repo: GitRepo) ->
         place(repo.path)
     found = [one for one in examine(repo.path) if one.check == "settings"]
     assert [one.level for one in found] == ["error"]
+
+
+# --- names ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("places", "names"),
+    [
+        (["/srv/web"], ["web"]),
+        (["/srv/web.git", "/srv/api"], ["web", "api"]),
+        (["/srv/alice/web", "/srv/bob/web", "/srv/api"], ["alice/web", "bob/web", "api"]),
+        (["/a/x/web", "/b/x/web", "/web"], ["a/x/web", "b/x/web", "/web"]),
+        (["/srv/web", "/srv/web.git"], ["/srv/web", "/srv/web.git"]),
+        (["/srv/web/.git", "/srv/api/.git"], ["/srv/web/.git", "/srv/api/.git"]),
+    ],
+)
+def test_repositories_are_told_apart_by_as_little_of_their_paths_as_it_takes(
+    places: list[str], names: list[str]
+) -> None:
+    assert tell_apart([Path(place) for place in places]) == names

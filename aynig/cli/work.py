@@ -59,9 +59,10 @@ def print_progress(notice: Notice) -> None:
         click.echo(text, file=sys.stderr)
 
 
-def notice_as_text(notice: Notice) -> str:
-    """A notice as a line without its time."""
-    branch = escape(notice.branch)
+def notice_as_text(notice: Notice, *, named: bool = False) -> str:
+    """A notice as a line without its time; `named` says of which repository it is."""
+    repository = escape(notice.repository)
+    branch = f"{repository}: {escape(notice.branch)}" if named else escape(notice.branch)
     kind = paint(f"{notice.kind:<8}", _colour(notice), stream=sys.stderr)
     if notice.kind == "event":
         return f"{kind} {branch}: {escape(notice.state) or 'malformed'} at {notice.oid[:10]}"
@@ -72,7 +73,7 @@ def notice_as_text(notice: Notice) -> str:
         state = escape(notice.state) or "?"
         return f"{kind} {branch}: {state}: {notice.hold}: {escape(notice.detail)}"
     if notice.kind in ("problem", "watching"):
-        return f"{kind} {escape(notice.repository)}: {escape(notice.detail)}"
+        return f"{kind} {repository}: {escape(notice.detail)}"
     if notice.kind in ("draining", "stopped"):
         return f"{kind} {notice.detail}"
     assert notice.row is not None

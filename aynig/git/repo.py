@@ -125,10 +125,14 @@ class Repo:
         return self.common_dir / "aynig"
 
     @property
+    def place(self) -> Path:
+        """The folder that people know it by: the working tree, or the git directory when bare."""
+        return self.work_tree or self.common_dir
+
+    @property
     def name(self) -> str:
         """What people call it: the folder's name, without `.git`."""
-        place = self.work_tree or self.common_dir
-        return place.name.removesuffix(".git") or str(place)
+        return self.place.name.removesuffix(".git") or str(self.place)
 
     @functools.cached_property
     def main_work_tree(self) -> Path | None:
