@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple, Protocol
 
 from aynig.errors import RepositoryError
-from aynig.git.reffiles import PACKED_REFS, packed_error
+from aynig.git.reffiles import PACKED_REFS, refs_error
 from aynig.git.repo import Repo
 from aynig.git.snapshot import RefReader
 from aynig.model import ENDED_STATES, HEADS, Event, RefChange, Statement
@@ -80,8 +80,8 @@ class Scan:
         """Compare with the refs on disk. False: something is too fresh to trust, look again soon.
 
         What changed is fetched with `take_changes`; looks add up until then. Raises
-        RepositoryError where the repository is gone or its `packed-refs` can't be used; what was
-        known before stands then.
+        RepositoryError where the repository is gone or `packed-refs` or the folder of the branches
+        can't be used; what was known before stands then.
         """
         with self._mutex, contextlib.nullcontext() if self._tips else _collector_at_rest():
             begun = time.monotonic()
@@ -91,8 +91,9 @@ class Scan:
             self._take(look.changes)
             ended = time.monotonic()
             self._rested = ended + _REST * (ended - begun)
-            if PACKED_REFS in look.broken:
-                raise packed_error(self._repo.common_dir, look.broken[PACKED_REFS])
+            for whole in (PACKED_REFS, HEADS.rstrip("/")):
+                if whole in look.broken:
+                    raise refs_error(self._repo.common_dir, whole, look.broken[whole])
             return look.settled
 
     def _take(self, changes: Iterable[RefChange]) -> None:

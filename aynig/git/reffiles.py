@@ -43,6 +43,7 @@ ILLEGAL_NAME = re.compile(
     r"|[./@](?:(?<=/)(?:[./]|\Z)|(?<=\.)(?:\.|lock(?:/|\Z)|\Z)|(?<=@)\{)"
 )
 PACKED_REFS = "packed-refs"
+_UNREADABLE = "can't be read"
 # Bytes that are legal anywhere in a name, but for two slashes in a row and one at the end.
 _PLAIN = (string.ascii_letters + string.digits + "-_/\n").encode()
 IS_NOT_THERE = (FileNotFoundError, NotADirectoryError)
@@ -63,7 +64,7 @@ class Loose(NamedTuple):
 
 
 def reason(error: OSError) -> str:
-    return f"can't be read: {error.strerror or error}"
+    return f"{_UNREADABLE}: {error.strerror or error}"
 
 
 def is_recent(mtime_ns: int) -> bool:
@@ -166,10 +167,17 @@ def parse_packed(text: str, prefixes: tuple[str, ...]) -> tuple[dict[str, str], 
 
 def packed_error(common_dir: Path, fault: str) -> RepositoryError:
     """That `packed-refs` can't be used, as one line for people."""
-    hint = "Correct or delete that line: git refuses the whole file before."
-    if not fault.startswith("line "):
-        hint = "Mend it: git can't read its refs before."
-    return RepositoryError(f"{common_dir / PACKED_REFS}: {fault}", hint=hint)
+    return refs_error(common_dir, PACKED_REFS, fault)
+
+
+def refs_error(common_dir: Path, name: str, fault: str) -> RepositoryError:
+    """That a file or folder can't be used that holds many refs, as one line for people."""
+    hint = "See what `git for-each-ref` says."
+    if fault.startswith("line "):
+        hint = "Correct or delete that line: git refuses the whole file before."
+    elif fault.startswith(_UNREADABLE):
+        hint = "Run aynig as somebody who may read it, or give the rights with chmod."
+    return RepositoryError(f"{common_dir / name}: {fault}", hint=hint)
 
 
 def packed_fault(common_dir: Path) -> str:

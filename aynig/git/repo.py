@@ -6,6 +6,7 @@ part (`refs`, `snapshot`).
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import re
@@ -111,7 +112,7 @@ class Repo:
         git_dir = Path(handle.path)
         work_tree = Path(handle.workdir) if handle.workdir and not handle.is_bare else None
         repo = cls(git_dir, _common_dir(git_dir), work_tree)
-        _refuse_heads(repo)
+        _refuse_parts(repo)
         _refuse_formats(repo)
         return repo
 
@@ -269,6 +270,8 @@ class Repo:
         except (KeyError, ValueError, pygit2.GitError):
             self._mind_packed_refs()
             return None
+        except OSError as error:
+            raise self._refs_closed(error) from error
 
     def read_ref(self, ref: str) -> str | None:
         """What a ref points at now, symbolic refs followed; None where it is absent or broken.
@@ -280,6 +283,8 @@ class Repo:
         except (KeyError, ValueError, pygit2.GitError):
             self._mind_packed_refs()
             return None
+        except OSError as error:
+            raise self._refs_closed(error) from error
 
     def refs_below(self, prefix: str) -> dict[str, str]:
         """All refs whose names start with `prefix`, and their oids; RepositoryError as above."""
@@ -289,12 +294,16 @@ class Repo:
             for name in self.handle.references.iterator():
                 if name.name.startswith(prefix) and isinstance(name.target, pygit2.Oid):
                     found[name.name] = str(name.target)
-        except pygit2.GitError as error:
-            raise RepositoryError(
-                f"the refs of {self.common_dir} can't be read: {error}",
-                hint="See what `git for-each-ref` says.",
-            ) from error
+        except (pygit2.GitError, OSError) as error:
+            raise self._refs_closed(error) from error
         return found
+
+    def _refs_closed(self, error: Exception) -> RepositoryError:
+        self._mind_packed_refs()
+        return RepositoryError(
+            f"the refs of {self.common_dir} can't be read: {error}",
+            hint="See what `git for-each-ref` says.",
+        )
 
     def _mind_packed_refs(self) -> None:
         """RepositoryError where `packed-refs` is at fault, not what was looked for and not found.
@@ -413,12 +422,12 @@ def _refuse_place(start: Path) -> None:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RepositoryError(f"there is no folder {start}", hint="Check the path.") from error
     except OSError as error:
-        raise _closed(start, error) from error
+        raise _closed(start, error.strerror or str(error)) from error
 
 
-def _closed(path: Path, error: OSError) -> RepositoryError:
+def _closed(path: Path, reason: str) -> RepositoryError:
     return RepositoryError(
-        f"{path} can't be read: {error.strerror}",
+        f"{path} can't be read: {reason}",
         hint="Run aynig as somebody who may, or give the rights with chmod.",
     )
 
@@ -440,7 +449,7 @@ def _no_repository(start: Path) -> RepositoryError:
                 )
             continue
         except OSError as error:
-            return _closed(found, error)
+            return _closed(found, error.strerror or str(error))
         target = (read_small(found) or "").strip().removeprefix("gitdir:").strip()
         if stat.S_ISREG(mode) and target and not (folder / target).exists():
             return RepositoryError(
@@ -456,8 +465,16 @@ def _no_repository(start: Path) -> RepositoryError:
     )
 
 
-def _refuse_heads(repo: Repo) -> None:
-    """RepositoryError where HEAD says nothing: git takes that for no repository at all."""
+def _refuse_parts(repo: Repo) -> None:
+    """RepositoryError where a part may not be read, or where HEAD says nothing.
+
+    git takes both for no repository at all, or for one without branches.
+    """
+    for part in ("HEAD", "objects", "refs", HEADS):
+        place = repo.common_dir / part
+        # libgit2 opens it all the same, and finds it empty later.
+        if place.exists() and not os.access(place, os.R_OK | (os.X_OK if place.is_dir() else 0)):
+            raise _closed(place, os.strerror(errno.EACCES))
     for head in {repo.git_dir / "HEAD", repo.common_dir / "HEAD"}:
         text = read_small(head)
         if text is None or _HEAD.match(text):

@@ -74,7 +74,7 @@ def test_a_head_that_says_nothing_is_refused_as_git_does(
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-@pytest.mark.parametrize("closed", ["", ".git"])
+@pytest.mark.parametrize("closed", ["", ".git", ".git/HEAD", ".git/objects", ".git/refs/heads"])
 def test_a_folder_that_may_not_be_read_is_told_of(repo: GitRepo, closed: str) -> None:
     (repo.path / closed).chmod(0)
     try:
