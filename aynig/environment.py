@@ -150,9 +150,14 @@ def fields_with_repeats(statement: Statement) -> dict[str, list[str]]:
 
 def write_inputs(plan: Plan, run: RunFolder, context: Mapping[str, Any]) -> None:
     """Write the files that the environment names; the answer file is the script's to make."""
-    run.write("body", os.fsencode(plan.event.statement.body))
+    run.write("body", _as_lines(os.fsencode(plan.event.statement.body)))
     # A byte that was not UTF-8 has no place in JSON: it is shown as an escape.
     run.write("context.json", json.dumps(_printable(context), ensure_ascii=False).encode())
+
+
+def _as_lines(body: bytes) -> bytes:
+    """A text file ends in a newline: `while read -r line` passes over what no newline ends."""
+    return body if not body or body.endswith(b"\n") else body + b"\n"
 
 
 def _printable(value: Any) -> Any:

@@ -136,7 +136,10 @@ READABLE = {
 
 @pytest.mark.parametrize("message", READABLE.values(), ids=READABLE)
 def test_what_git_reads_as_a_trailer_is_dispatched(stage: Stage, message: str) -> None:
-    stage.task('cat "$AYNIG_BODY_FILE" >got; printf %s "$AYNIG_BODY" | cmp - got', message=message)
+    stage.task(
+        'cat "$AYNIG_BODY_FILE" >got; printf "${AYNIG_BODY:+%s\\n}" "$AYNIG_BODY" | cmp - got',
+        message=message,
+    )
     stage.run()
     assert stage.repo.state("task") == "done"
 
@@ -166,6 +169,15 @@ def test_a_body_with_dashes_reaches_the_script_whole(stage: Stage) -> None:
     assert stage.repo.git("show", "task:body") == "first\n---\nsecond\x1fthird"
 
 
+def test_a_loop_over_the_lines_of_the_body_reads_the_last_one_too(stage: Stage) -> None:
+    stage.task(
+        'while read -r line; do echo "$line" >>read; done <"$AYNIG_BODY_FILE"',
+        message="Subject\n\nfirst\nlast\n\naynig: go\n",
+    )
+    stage.run()
+    assert stage.repo.git("show", "task:read") == "first\nlast"
+
+
 @pytest.mark.parametrize("size", [100_000, 131_059, 131_060, 200_000])
 def test_a_body_too_long_for_a_variable_is_in_its_file(stage: Stage, size: int) -> None:
     stage.task(
@@ -175,7 +187,7 @@ def test_a_body_too_long_for_a_variable_is_in_its_file(stage: Stage, size: int) 
     )
     stage.run()
     assert stage.repo.state("task") == "done"
-    assert int(stage.repo.git("show", "task:size")) == size
+    assert int(stage.repo.git("show", "task:size")) == size + len("\n")
     fits = size + len("AYNIG_BODY=") + 1 <= 131_072
     assert stage.repo.git("show", "task:set") == ("set" if fits else "")
 
@@ -187,7 +199,7 @@ def test_bytes_that_are_no_text_reach_the_script_as_they_are(stage: Stage) -> No
     stage.run()
     assert stage.repo.state("task") == "done"
     shown = stage.repo.git("show", "task:body", "task:note")
-    assert shown.encode("utf-8", "surrogateescape") == b"body \xfe\xfd\xc3\x28"
+    assert shown.encode("utf-8", "surrogateescape") == b"body \xfe\xfd\n\xc3\x28"
 
 
 def write_raw(stage: Stage, like: str, message: bytes) -> str:
