@@ -24,7 +24,7 @@ from aynig.model import (
     branch_of,
 )
 from aynig.policies.dependencies import DependencyVerdict
-from aynig.text import escape
+from aynig.text import escape, operand
 
 # How soon a hold that no ref change ends is looked at again; doubled from look to look.
 FIRST_RECHECK = 1.0
@@ -106,7 +106,7 @@ def answered_hold(event: Event, answer: str) -> Hold:
     return Hold(
         "answered",
         f"{event.oid[:12]} was answered by {answer[:12]}: "
-        f"`aynig retry {escape(event.branch)}` makes a new event",
+        f"`aynig retry {operand(event.branch)}` makes a new event",
     )
 
 

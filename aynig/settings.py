@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from aynig.durations import EXAMPLES, LONGEST, format_duration, parse_duration, parse_limit
 from aynig.errors import ConfigError
 from aynig.model import ROLE_PATTERN, branch_of
-from aynig.text import nearest, quote
+from aynig.text import nearest, quote, shell_word
 
 SECTION = "aynig."
 # The value of `aynig.scripts` that takes scripts from the triggering commit (design section 3).
@@ -385,13 +385,15 @@ def _known(key: str, where: str) -> Setting:
     row = _BY_KEY.get(key.lower())
     if row:
         return row
-    near = nearest(key.lower(), _BY_KEY)
-    meant = f", did you mean {_BY_KEY[near].key}?" if near else ""
+    # Without what all of them begin with: it would make any of them look near.
+    known = {name.removeprefix(SECTION): row.key for name, row in _BY_KEY.items()}
+    near = nearest(key.lower().removeprefix(SECTION), known)
+    meant = f", did you mean {known[near]}?" if near else ""
     # Quoted only where the key is odd: a subsection may hold any character.
     name = key if re.fullmatch(r"[A-Za-z0-9.-]+", key) else quote(key)
     raise ConfigError(
         f"{where}: {name}: unknown setting{meant}",
-        hint=f"Remove it: git config --unset-all {name}",
+        hint=f"Remove it: git config --unset-all {shell_word(key)}",
     )
 
 

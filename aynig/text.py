@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 from collections.abc import Iterable
 
 ELLIPSIS = "…"
@@ -39,7 +40,7 @@ def escape(text: str, *, keep: str = "") -> str:
 
 
 def _escaped(code: int) -> str:
-    if 0xDC80 <= code <= 0xDCFF:
+    if _is_byte(chr(code)):
         code -= 0xDC00
     if code < 0x100:
         return f"\\x{code:02x}"
@@ -70,6 +71,34 @@ def quote(text: str, *, width: int = SHOWN_LENGTH) -> str:
     """`text` in single quotes for an error message: escaped, and cut to `width` characters."""
     # Cut before escaping as well: a megabyte need not be escaped to show sixty characters.
     return f"'{shorten(escape(text[: width + 1]), width)}'"
+
+
+def shell_word(text: str) -> str:
+    r"""`text` as one word of a command that is shown for copying into a shell.
+
+    Quoted where a shell would read more than a plain word in it. Text that `escape` would change
+    becomes `$'…'` (POSIX.1-2024, 2.2.4), its unsafe characters as the octal numbers of their
+    bytes: the word can be printed as it is, and still means the same.
+    """
+    if not _UNSAFE.search(text):
+        return shlex.quote(text)
+    body = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"$'{_UNSAFE.sub(_in_octal, body)}'"
+
+
+def _in_octal(match: re.Match[str]) -> str:
+    data = match[0].encode("utf-8", "surrogateescape" if _is_byte(match[0]) else "surrogatepass")
+    return "".join(f"\\{byte:03o}" for byte in data)
+
+
+def _is_byte(character: str) -> bool:
+    """Does it stand for a byte that was not UTF-8?"""
+    return 0xDC80 <= ord(character) <= 0xDCFF
+
+
+def operand(text: str) -> str:
+    """`shell_word` for a place where a leading dash would be read as an option."""
+    return f"-- {shell_word(text)}" if text.startswith("-") else shell_word(text)
 
 
 def variable_name(key: str) -> str:

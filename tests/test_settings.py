@@ -166,8 +166,10 @@ def test_the_error_shows_the_whole_way_out() -> None:
         ("aynig.leasesecond", "did you mean aynig.leaseSeconds?"),
         ("aynig.branches", "did you mean aynig.branch?"),
         ("aynig.xyzzy", "aynig.xyzzy: unknown setting"),
+        ("aynig.foo", "aynig.foo: unknown setting"),
+        ("aynig.a", "aynig.a: unknown setting"),
         ("aynig.foo.bar", "aynig.foo.bar: unknown setting"),
-        ("aynig.Task.jobs", "aynig.Task.jobs: unknown setting"),
+        ("aynig.Task.jobs", "aynig.Task.jobs: unknown setting, did you mean aynig.jobs?"),
         ("aynig.a\x1b[31m.jobs", r"'aynig.a\x1b[31m.jobs': unknown setting"),
     ],
 )
@@ -175,6 +177,7 @@ def test_an_unknown_key_is_refused_with_what_was_meant(key: str, message: str) -
     with pytest.raises(ConfigError) as caught:
         one(key, "4")
     assert message in str(caught.value)
+    assert ("did you mean" in str(caught.value)) is ("did you mean" in message)
     assert (str(caught.value) + caught.value.hint).isprintable()
     assert caught.value.hint.startswith("Remove it: git config --unset-all ")
 

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import shutil
+import subprocess
 import unicodedata
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aynig.text import escape, escape_json, nearest, quote, shorten, variable_name
+from aynig.text import (
+    escape,
+    escape_json,
+    nearest,
+    operand,
+    quote,
+    shell_word,
+    shorten,
+    variable_name,
+)
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
 
@@ -66,6 +78,54 @@ def test_a_quoted_text_is_short_and_safe(text: str) -> None:
     quoted = quote(text, width=20)
     assert len(quoted) <= 22
     assert escape(quoted) == quoted
+
+
+def read_by_a_shell(text: str) -> list[bytes]:
+    """The words that bash makes of `text`; it knows `$'…'`, which not every sh does yet."""
+    command = f"printf '%s\\0' {text}"
+    done = subprocess.run(
+        ["bash", "-c", command.encode("utf-8", "surrogateescape")],
+        capture_output=True,
+        check=True,
+        env={"LC_ALL": "C.UTF-8", "IFS": " "},
+    )
+    return done.stdout.split(b"\0")[:-1]
+
+
+# What git lets a branch or a file be called, and what a shell makes more of than a word.
+ODD_NAMES = [
+    "plain", "task/a", "a b", "-x", "--force", "${IFS}x", "$(id)", "`id`", "a;b", "a&b", "'", '"',
+    "a\\", "it's", "!x", "#x", "a'$(id)'b", "größe", "a\u202eb", "stray\udcffbyte", "a'\x1b\\[2J",
+    "tail\n", "{a,b}", "a>b", "", "\u2028\\",
+]  # fmt: skip
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
+@settings(max_examples=60, derandomize=True, database=None, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(ODD_NAMES) | st.text(st.characters(codec="utf-8", exclude_characters="\0")),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_a_shell_reads_what_is_shown_for_copying_as_the_words_it_is_of(names: list[str]) -> None:
+    shown = " ".join(map(shell_word, names))
+    assert escape(shown) == shown
+    assert read_by_a_shell(shown) == [name.encode("utf-8", "surrogateescape") for name in names]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_an_operand_is_never_read_as_an_option(name: str) -> None:
+    words = read_by_a_shell(operand(name)) if name.isprintable() else []
+    assert name.startswith("-") == (words[:1] == [b"--"])
+
+
+def test_a_plain_word_is_shown_as_it_is() -> None:
+    assert [shell_word(word) for word in ("task/a-1", "größe")] == [
+        "task/a-1",
+        shlex.quote("größe"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import stat
 import time
@@ -15,6 +14,7 @@ from aynig.checks import ERROR, OK, WARNING, Finding
 from aynig.errors import AynigError
 from aynig.git.repo import Repo
 from aynig.model import HEADS, RESCUES
+from aynig.text import shell_word
 
 _MIB = 1024 * 1024
 # A lock that git itself holds is seldom older than this; a leftover is never younger for long.
@@ -177,4 +177,4 @@ def guarded(check: str, findings: Iterator[Finding]) -> Iterator[Finding]:
 
 
 def _word(path: Path | str) -> str:
-    return shlex.quote(str(path))
+    return shell_word(str(path))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from aynig.model import (
 )
 from aynig.settings import SCRIPTS_OF_BRANCH
 from aynig.site import Site
+from aynig.text import shell_word
 
 # Where the scripts of each dialect lie, and the folder whose subfolders are roles.
 _PLACES: tuple[tuple[Dialect, str], ...] = ((AYNIG, ".aynig"), (DWP, ".dwp"))
@@ -108,7 +108,7 @@ def _may_hold_scripts(folder: str) -> bool:
 
 def _rename(path: str) -> str:
     folder, _, name = path.rpartition("/")
-    return f"git mv {shlex.quote(path)} {shlex.quote(f'{folder}/{nearest_state(name)}')}"
+    return f"git mv {shell_word(path)} {shell_word(f'{folder}/{nearest_state(name)}')}"
 
 
 def nearest_state(name: str) -> str:
@@ -124,8 +124,8 @@ def _has_shebang(repo: Repo, tree: str, path: str) -> bool:
 
 
 def _mend_script(problem: ScriptProblem, path: str) -> str:
-    word = shlex.quote(path)
-    commit = f"git commit -m 'Mend {Path(path).name}'"
+    word = shell_word(path)
+    commit = f"git commit -m {shell_word(f'Mend {Path(path).name}')}"
     if problem.word == "not-executable":
         return f"git update-index --chmod=+x {word} && {commit}"
     if "CRLF" in problem.detail:
@@ -194,10 +194,10 @@ def _uncommitted(repo: Repo, tree: str, where: str) -> Iterator[Finding]:
             for name in sorted(names):
                 path = str((Path(root) / name).relative_to(repo.work_tree))
                 if _state_of(path) and repo.entry(tree, path) is None:
-                    word = shlex.quote(path)
+                    message = shell_word(f"Add {name}")
                     yield Finding(
                         "scripts",
                         WARNING,
                         f"{path} is in the working tree, but not in {where}: no task runs it",
-                        f"git add --chmod=+x {word} && git commit -m 'Add {name}'",
+                        f"git add --chmod=+x {shell_word(path)} && git commit -m {message}",
                     )

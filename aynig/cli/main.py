@@ -125,6 +125,7 @@ def _complain(message: str, hint: str, status: int) -> int:
 
     line = escape(message.strip()).rstrip(".")
     if hint:
-        line = f"{line}. {escape(hint[:1].upper() + hint[1:])}"
+        stop = "" if line.endswith("?") else "."
+        line = f"{line}{stop} {escape(hint[:1].upper() + hint[1:])}"
     click.echo(f"aynig: {line}", err=True)
     return status

@@ -27,6 +27,7 @@ from aynig.git.command import git_text
 from aynig.git.disk import Mark, mark_of, read_small
 from aynig.git.reffiles import PACKED_REFS, packed_error, packed_fault
 from aynig.model import HEADS
+from aynig.text import shell_word
 from aynig.trailers import encode
 
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
@@ -493,7 +494,8 @@ def _unreadable(path: Path, reason: str) -> RepositoryError:
     elif "objectformat" in lowered or "sha256" in lowered:
         hint = "It uses sha256 objects, which aynig can't read yet: use a sha1 repository."
     elif "owner" in lowered or "safe" in lowered:
-        hint = f"It belongs to somebody else: git config --global --add safe.directory {path}"
+        safe = f"git config --global --add safe.directory {shell_word(str(path))}"
+        hint = f"It belongs to somebody else: {safe}"
     else:
         hint = "See what `git -C` and `git fsck` say of it."
     return RepositoryError(f"{path} can't be opened: {reason}", hint=hint)

@@ -26,6 +26,7 @@ from aynig.errors import AynigError, RepositoryError
 from aynig.git.disk import delete_folder, discard
 from aynig.git.repo import Repo
 from aynig.model import Script, ScriptProblem
+from aynig.text import shell_word
 
 _TREE, _FILE, _PROGRAM, _LINK, _GITLINK = 0o040000, 0o100644, 0o100755, 0o120000, 0o160000
 _LINKS_FOLLOWED = 8
@@ -104,10 +105,8 @@ class ScriptShelf:
         if found.mode == _GITLINK:
             return ScriptProblem("bad-script", f"{shown} is a submodule, not a script")
         if found.mode != _PROGRAM:
-            return ScriptProblem(
-                "not-executable",
-                f"{shown} has no run bit: git update-index --chmod=+x {shown}, then commit",
-            )
+            mend = f"git update-index --chmod=+x {shell_word(shown)}"
+            return ScriptProblem("not-executable", f"{shown} has no run bit: {mend}, then commit")
         return interpreter_problem(self._shebang(found.oid), shown)
 
     @functools.lru_cache(maxsize=1024)  # noqa: B019 - blobs never change, and the shelf is one

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
+import pytest
+
+from aynig.text import operand
 from tests.cli.conftest import Shell
 
 ONCE = '#!/bin/sh\n[ -e "$GATE" ]\n'
@@ -43,3 +48,17 @@ def test_what_did_not_fail_is_refused_with_what_to_do_instead(aynig: Shell) -> N
         "aynig: nothing failed: the state is done. "
         "A new state is written with `aynig submit STATE -b BRANCH`.\n"
     )
+
+
+@pytest.mark.parametrize("name", ["-x", "${IFS}x", "$(id)"])
+def test_the_hint_to_retry_works_when_it_is_copied(aynig: Shell, name: str) -> None:
+    oid = aynig.repo.commit("x\n\naynig: noop\n", branch="one", parent=aynig.repo.tip())
+    aynig("run", "-q")
+    aynig.repo.git("update-ref", f"refs/heads/{name}", oid)
+    (row,) = [row for row in aynig("status", "--json").rows if row["branch"] == name]
+    assert row["hold"] == "answered"
+    words = re.findall(r"`aynig (.*)`", row["detail"])
+    assert words == [f"retry {operand(name)}"]
+    asked = aynig("retry", *(["--", name] if name.startswith("-") else [name]))
+    assert asked.status == 0
+    assert aynig.repo.state(name) == "noop"
