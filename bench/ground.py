@@ -130,7 +130,7 @@ def _answer(number: int, state: str) -> str:
     return (
         f"review -> {state}: looked at {number}\n\nThe text of task {number}.\n\n"
         f"aynig: {state}\naynig: answers: {number:040x}\n"
-        f"aynig: run: 20260131T093000Z-{number:08x}\naynig: runner: host-4242-1f3a9c2e\n"
+        f"aynig: run: 20260131T093000Z-{number:010x}\naynig: runner: host-4242-1f3a9c2e\n"
         f"aynig: executed-by: bench@host\naynig: attempt: 1\naynig: exit: 0\n"
         f"aynig: duration: 0.123\naynig: script: {number:040x}\n"
     )

@@ -16,6 +16,7 @@ from aynig.answer import RESERVED_FIELDS
 from aynig.cli.main import COMMANDS, cli
 from aynig.config import STATE_KEYS
 from aynig.model import HELD_STATES
+from aynig.runs import new_run_id
 from aynig.settings import TABLE
 from tests.cli.test_demo import HISTORY
 from tests.test_imports import MODULES, SHELLS
@@ -146,6 +147,15 @@ def test_every_command_is_in_a_document_and_its_help_has_an_example(name: str) -
     command = cli.get_command(click.Context(cli), name)
     assert command is not None
     assert "Example:" in (command.help or "")
+
+
+def test_each_run_that_is_shown_has_an_id_as_runs_have() -> None:
+    shape = re.sub("[0-9a-f]", "0", new_run_id())
+    helps = [cli.get_command(click.Context(cli), name) for name in COMMANDS]
+    texts = [path.read_text() for path in PAGES] + [one.help or "" for one in helps if one]
+    shown = [run for text in texts for run in re.findall(r"\b\d{8}T\d{6}Z-[0-9a-f]+", text)]
+    assert len(shown) > 2
+    assert {re.sub("[0-9a-f]", "0", run) for run in shown} == {shape}
 
 
 @pytest.mark.parametrize("name", COMMANDS)

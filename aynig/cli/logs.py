@@ -32,7 +32,7 @@ def command(name: str, follow: bool, as_json: bool) -> int:
     \b
     Example:
       aynig logs task/login -f
-      aynig logs 20260131T093000Z-1f3a9c2e
+      aynig logs 20260131T093000Z-1f3a9c2e07
     """
     site = open_site(".")
     try:
