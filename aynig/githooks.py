@@ -1,9 +1,9 @@
 """Puts the git hooks in place that wake a daemon, and takes them out again.
 
 What was there before stays and still runs: it is kept as `<name>.before-aynig`, is called first
-by ours, and comes back byte for byte when ours goes. Each of our files ends in a line with a
-checksum of all above it, so a hook that somebody has changed since is told from ours and left
-alone.
+by ours if it is executable, and comes back byte for byte when ours goes. Each of our files ends
+in a line with a checksum of all above it, so a hook that somebody has changed since is told from
+ours and left alone.
 
 What lies in `hooks/` is put back when it changes while a script runs (`git.guard`), so what is
 done here is announced.
@@ -19,7 +19,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aynig import __version__
@@ -55,10 +55,15 @@ class HookRow:
     state: str
     # The version of aynig that installed it; empty for a hook that is not ours.
     version: str
-    # The earlier hook that ours calls first.
+    # The earlier hook, which ours calls first where it is executable.
     previous: Path | None
     # A sentence where there is more to say.
     detail: str = ""
+
+    @property
+    def calls(self) -> Path | None:
+        """What ours calls first: an earlier hook without run bit is passed over, as by git."""
+        return self.previous if self.previous and os.access(self.previous, os.X_OK) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +124,10 @@ def _look(repo: Repo, folder: Path, name: str, source: str) -> HookRow:
     state, version, detail = _judge(path, source)
     if source == "post-receive" and state in ("installed", "outdated"):
         state, detail = _judge_wake(repo, state)
-    return HookRow(name, path, state, version, previous, detail)
+    row = HookRow(name, path, state, version, previous, detail)
+    if version and previous is not None and row.calls is None:
+        row = replace(row, detail=f"{detail}; {_first(previous)}" if detail else _first(previous))
+    return row
 
 
 def _judge(path: Path, source: str) -> tuple[str, str, str]:
@@ -237,9 +245,16 @@ def _install(row: HookRow, source: str) -> Change:
     if row.state == "foreign":
         _keep(row.path)
     _put(row.path, _sealed(_template(source)))
-    kept = row.path.name + KEPT if row.state == "foreign" or row.previous else ""
-    detail = f"{kept} is called first" if kept else ""
+    kept = row.path.with_name(row.path.name + KEPT)
+    detail = _first(kept) if row.state == "foreign" or row.previous else ""
     return Change(row.hook, row.path, "updated" if ours else "installed", detail)
+
+
+def _first(kept: Path) -> str:
+    """What becomes of an earlier hook."""
+    if os.access(kept, os.X_OK):
+        return f"{kept.name} is called first"
+    return f"{kept.name} is kept and not called: it has no run bit, so git passed over it too"
 
 
 def _keep(path: Path) -> None:

@@ -265,7 +265,7 @@ class Settings:
             "outputLimit",
             Size(4 * KIB, 1024 * GIB),
             "10m",
-            "How much of what a script prints is kept.",
+            "The most that is kept of what a script prints; the middle is left out.",
         ),
     )
     timeout: float = field(

@@ -110,7 +110,7 @@ def status(server: bool, as_json: bool) -> None:
                 row.hook,
                 row.state,
                 f"aynig {row.version}" if row.version else "",
-                row.previous.name if row.previous else "",
+                row.calls.name if row.calls else "",
                 row.detail,
             )
             for row in rows

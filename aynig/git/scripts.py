@@ -26,7 +26,7 @@ from aynig.errors import AynigError, RepositoryError
 from aynig.git.disk import delete_folder, discard
 from aynig.git.repo import Repo
 from aynig.model import Script, ScriptProblem
-from aynig.text import shell_word
+from aynig.text import quote, shell_word
 
 _TREE, _FILE, _PROGRAM, _LINK, _GITLINK = 0o040000, 0o100644, 0o100755, 0o120000, 0o160000
 _LINKS_FOLLOWED = 8
@@ -198,9 +198,10 @@ def interpreter_problem(head: bytes, shown: str) -> ScriptProblem | None:
     line = os.fsdecode(head[2:].partition(b"\n")[0])
     words = line.split()
     if line.endswith("\r"):
-        return ScriptProblem(
-            "bad-interpreter", f"{shown} has Windows line ends (CRLF): the first line names {words}"
-        )
+        # The kernel takes the carriage return for a part of the name.
+        named = quote(line.strip(" \t"))
+        detail = f"{shown} has Windows line ends (CRLF): the first line names {named}"
+        return ScriptProblem("bad-interpreter", detail)
     if not words:
         return ScriptProblem("bad-interpreter", f"{shown} names no interpreter in its first line")
     if not words[0].startswith("/") or not _is_program(words[0]):

@@ -128,6 +128,20 @@ def test_earlier_hooks_come_back_byte_for_byte_with_their_modes(repo: GitRepo) -
     assert snapshot(folder) == before
 
 
+@pytest.mark.parametrize("flags", [[], ["--server"]], ids=["local", "server"])
+def test_an_earlier_hook_that_git_passes_over_is_not_said_to_be_called(
+    repo: GitRepo, flags: list[str]
+) -> None:
+    name = "post-receive" if flags else "post-commit"
+    put(repo.git_dir / "hooks" / name, OWN, 0o644)
+    done = aynig("hooks", "install", *flags, cwd=repo.path)
+    assert f"{name}.before-aynig is kept and not called: it has no run bit" in done.stdout
+    table = aynig("hooks", "status", cwd=repo.path).stdout
+    assert "is kept and not called" in table
+    assert table.count(".before-aynig") == 1
+    assert "is kept and not called" in str(rows(repo)[name]["detail"])
+
+
 def test_an_earlier_hook_that_is_a_symbolic_link_comes_back_as_one(repo: GitRepo) -> None:
     folder = repo.git_dir / "hooks"
     put(folder / "shared" / "hook", OWN)

@@ -271,7 +271,7 @@ def test_what_is_said_of_an_interpreter_is_what_the_kernel_does(
 def test_windows_line_ends_are_named_as_what_is_wrong() -> None:
     problem = interpreter_problem(b"#!/bin/sh\r\necho\r\n", "review")
     assert problem is not None
-    assert "CRLF" in problem.detail
+    assert problem.detail.endswith(r"(CRLF): the first line names '/bin/sh\x0d'")
 
 
 def test_a_compiled_program_needs_no_interpreter(lab: Lab) -> None:
