@@ -146,7 +146,7 @@ def deferral_hold(deferral: Deferral, now: float) -> Hold | None:
         return None
     reason = escape(deferral.reason)
     if math.isinf(left):
-        mend = f"`aynig retry {escape(branch_of(deferral.ref))}` runs it again"
+        mend = f"`aynig retry {operand(branch_of(deferral.ref))}` runs it again"
         return Hold(deferral.hold, f"{reason}; given up after attempt {deferral.attempt}: {mend}")
     return Hold(
         deferral.hold,

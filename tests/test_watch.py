@@ -471,6 +471,8 @@ def test_an_overflow_of_the_queue_wakes_every_repository(repo: GitRepo, bare: Gi
             lambda: len({line.split()[0] for line in tuple(lines)}) == 2, what="the first looks"
         )
         child.send_signal(signal.SIGSTOP)
+        # What it read before it stands still would be missing in the queue.
+        os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOWAIT)
         tip = fill_queue(repo, limit)
         lines.clear()
         child.send_signal(signal.SIGCONT)
