@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from aynig import notices
 from aynig.desk import Desk, Work
 from aynig.doorbell import Doorbell
-from aynig.errors import AynigError, RepositoryError, UsageError, told
+from aynig.errors import AynigError, RepositoryError, UsageError, as_unwritable, told
 from aynig.notices import Notice, Observer
 from aynig.reconcile import Outcome
 from aynig.recover import keep_house, recover
@@ -131,7 +131,8 @@ class Engine:
                 self._take_up(place)
             except Exception as error:
                 # Whatever is wrong with one, it must not keep the others waiting.
-                place.error = error
+                where = place.site.repo.common_dir if place.site is not None else place.name
+                place.error = as_unwritable(error, where) or error
             else:
                 self._absent.remove(place)
 
@@ -347,6 +348,7 @@ class Engine:
         self._watcher.stop()
         for desk in self._desks.values():
             desk.abandon_pending()
+            desk.site.leases.settle()
             desk.site.close()
         for place in self._absent:
             if place.site is not None:

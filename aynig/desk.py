@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from aynig import notices
-from aynig.errors import AynigError, RepositoryError, told
+from aynig.ending import Finished, Pending
+from aynig.errors import AynigError, RepositoryError, as_unwritable, told
 from aynig.executors import Control
 from aynig.facts import trusted_commit
 from aynig.model import ENDED_STATES, Hold, RefChange
 from aynig.notices import Observer
 from aynig.plan import FIRST_RECHECK, LONGEST_RECHECK
-from aynig.reconcile import Finished, Outcome, Pending, Reconciler, Started
+from aynig.reconcile import Outcome, Reconciler, Started
 from aynig.site import Site
 
 # Holds that end by themselves, and soon: another runner at the same commit, a lock.
@@ -31,7 +32,7 @@ _OF_THE_TREE = frozenset(
 # Holds that the end of another task may end.
 _OF_OTHER_TASKS = frozenset({"waiting", "blocked"})
 # Holds that end when the repository can be read again.
-_OF_THE_REPOSITORY = frozenset({"error", "unreadable"})
+_OF_THE_REPOSITORY = frozenset({"error", "unreadable", "unwritable"})
 
 
 @dataclass
@@ -262,7 +263,9 @@ class Desk:
             # What held it before is told again: it was tried in between.
             self._last_hold.pop(ref, None)
         if isinstance(outcome, BaseException):
-            self._hold(ref, oid, Hold("error", told(outcome), time.time() + FIRST_RECHECK))
+            full = as_unwritable(outcome, self.site.repo.common_dir)
+            word, detail = ("error", told(outcome)) if full is None else ("unwritable", told(full))
+            self._hold(ref, oid, Hold(word, detail, time.time() + FIRST_RECHECK))
         elif isinstance(outcome, Hold):
             self._hold(ref, oid, outcome)
         elif isinstance(outcome, Pending):
@@ -311,7 +314,8 @@ class Desk:
     # --- time --------------------------------------------------------------------------------
 
     def recheck(self, now: float) -> None:
-        """Queue again what waited for a time that has come."""
+        """Queue again what waited for a time that has come; give back what leases are owed."""
+        self.site.leases.settle()
         for ref, held in list(self._held.items()):
             if held.due is not None and held.due <= now:
                 self._enqueue(ref)

@@ -7,6 +7,9 @@ part.
 
 from __future__ import annotations
 
+import errno
+import os
+
 
 class AynigError(Exception):
     """The root of every error that aynig raises on purpose.
@@ -52,6 +55,10 @@ class RefBusy(WaitUntil):
     """Another process holds the ref's lock at this moment."""
 
 
+class Unwritable(WaitUntil):
+    """Nothing can be written there now: the machine is at fault, never a script or a commit."""
+
+
 class RefMoved(AynigError):
     """A ref is no longer what the caller saw: look again before deciding anything."""
 
@@ -72,8 +79,42 @@ class GitFailed(AynigError):
     """A git command exited with a failure that none of the above describes."""
 
 
+def as_unwritable(error: BaseException, place: object) -> Unwritable | None:
+    """The same error as one of the machine, if it is: a full disk, a quota, a read-only mount.
+
+    `place` is what was to be written, for an error that does not name a file itself. libgit2 and
+    git give the reason as text alone, so that is looked at too.
+    """
+    if isinstance(error, Unwritable):
+        return error
+    text = str(error)
+    for number, hint in _UNWRITABLE.items():
+        reason = os.strerror(number)
+        if isinstance(error, OSError) and error.errno == number:
+            return Unwritable(f"{error.filename or place} can't be written: {reason}", hint=hint)
+        if reason in text:
+            return Unwritable(f"{place} can't be written: {text}", hint=hint)
+    return None
+
+
+def file_too_large(place: object) -> Unwritable:
+    """That a limit of file sizes (setrlimit(2), RLIMIT_FSIZE) is in the way."""
+    reason = os.strerror(errno.EFBIG)
+    return Unwritable(f"{place} can't be written: {reason}", hint=_UNWRITABLE[errno.EFBIG])
+
+
+_UNWRITABLE = {
+    errno.ENOSPC: "Make room there.",
+    errno.EDQUOT: "Make room there, or have the quota raised.",
+    errno.EFBIG: "Raise the limit of file sizes (ulimit -f).",
+    errno.EROFS: "Mount it for writing.",
+}
+
+
 def told(error: BaseException) -> str:
     """An error for people, in one line; what was not foreseen shows its type as well."""
     if isinstance(error, AynigError):
         return error.advice
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error) if isinstance(error, OSError) else repr(error)

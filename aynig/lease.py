@@ -17,7 +17,7 @@ from dataclasses import replace
 from urllib.parse import unquote
 
 from aynig import trailers
-from aynig.errors import LeaseLost, RefMoved, RepositoryError
+from aynig.errors import GitFailed, LeaseLost, RefMoved, RepositoryError, WaitUntil
 from aynig.git.refs import RefEdit, RefStore
 from aynig.git.repo import Repo
 from aynig.model import LEASES, Deferral, Event, Holder, Lease, Trailer
@@ -63,6 +63,8 @@ class Leases:
         self._first_seen: dict[str, tuple[str, float]] = {}
         # Our own runs that are under way: a lease in our name for any other is a leftover.
         self._held: set[str] = set()
+        # Leases that could not be given back, and what their refs are to point at.
+        self._owed: list[tuple[Lease, str]] = []
 
     def read(self, ref: str) -> Lease | Deferral | str | None:
         """What the lease ref of a branch points at: a lease, a deferral, any other oid, nothing."""
@@ -138,12 +140,24 @@ class Leases:
     def release(self, lease: Lease, to: str) -> None:
         """Give the lease back without an answer, by pointing its ref at `to`, which is no lease.
 
-        Somebody else's lease is left as it is.
+        Somebody else's lease is left as it is. Where nothing can be written now, the lease is owed:
+        `settle` gives it back as soon as that is possible.
         """
         try:
             self._store.commit([RefEdit(lease.name, lease.oid, to)])
         except RefMoved:
             return
+        except (WaitUntil, GitFailed, OSError):
+            with self._mutex:
+                self._owed.append((lease, to))
+
+    def settle(self) -> bool:
+        """Give back what is owed; is nothing owed any more? Costs nothing where nothing is."""
+        with self._mutex:
+            owed, self._owed = self._owed, []
+        for lease, to in owed:
+            self.release(lease, to)
+        return not self._owed
 
     def defer(self, lease: Lease, delay: float, reason: str, *, hold: str = "waiting") -> Deferral:
         """Give the lease back, not to be taken again before `delay` seconds are over.

@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from aynig.ending import Finished
 from aynig.model import Hold, branch_of
-from aynig.reconcile import Finished, Started
+from aynig.reconcile import Started
 from aynig.scan import Tip
 from aynig.site import Site
 from aynig.story import RunRow, row_of_run

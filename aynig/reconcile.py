@@ -9,6 +9,7 @@ anywhere and repeated from the start: the branch and its lease say what is true.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from dataclasses import dataclass, replace
 from aynig.answer import Left, Reply, asks_for_retry, judge, outcome, read_reply
 from aynig.dialects import by_name
 from aynig.durations import parse_duration
+from aynig.ending import Finished, Pending, abandon, conclude, conclude_again
 from aynig.environment import (
     fields_with_repeats,
     script_context,
@@ -26,12 +28,13 @@ from aynig.environment import (
 from aynig.errors import (
     AynigError,
     ConfigError,
-    GitFailed,
     LeaseLost,
     RefBusy,
     RefMoved,
     RepositoryError,
+    Unwritable,
     WaitUntil,
+    as_unwritable,
     told,
 )
 from aynig.executors import Control, Job
@@ -52,8 +55,8 @@ from aynig.plan import (
 from aynig.policies import deferral as retries
 from aynig.policies import setback
 from aynig.processes import kill_marked
-from aynig.rescue import drop_rescue, rescue, rescue_work
-from aynig.respond import Answer, DirtyWorktree, land, write_answer
+from aynig.rescue import rescue_work
+from aynig.respond import write_answer
 from aynig.runs import new_run_id
 from aynig.scan import read_event
 from aynig.site import Site
@@ -75,35 +78,6 @@ class Started:
 
     plan: Plan
     lease: Lease
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """A run that is over. `answer` is None where it was refused, deferred or drained."""
-
-    plan: Plan
-    lease: Lease
-    result: RunResult
-    answer: Answer | None
-    # "answered", "deferred", "refused", "drained".
-    ending: str
-    detail: str = ""
-    deferral: Deferral | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """A run whose answer is written but can't land yet: its lease is kept and renewed."""
-
-    plan: Plan
-    lease: Lease
-    result: RunResult
-    answer: Answer
-    # Why it can't: the word of the hold, and a clause for people.
-    word: str = ""
-    detail: str = ""
-    # The rescue ref that keeps the answer meanwhile; empty where it could not be written yet.
-    kept: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +128,10 @@ class Reconciler:
 
     def _set_back(self, claim: _Claim, run: _Run | None, error: BaseException) -> Hold | None:
         lease = run.lease if run else claim.lease
+        if as_unwritable(error, self._site.repo.common_dir) is not None:
+            # It ends when there is room, however long that takes; a note could not be written.
+            self._site.leases.release(lease, lease.trigger)
+            return None
         if run is not None and run.has_run:
             return self._give_back(lease, error, setback.delay_after_run(lease.attempt), run.kept)
         # An attempt is one that reached the script.
@@ -191,7 +169,7 @@ class Reconciler:
         """Try again to land an answer that could not land before; the lease is renewed first."""
         outcome: Outcome | None = None
         try:
-            outcome = self._finish(pending)
+            outcome = conclude_again(self._site, pending)
         except BaseException as error:
             delay = setback.delay_after_run(pending.plan.attempt)
             outcome = self._give_back(self._standing(pending), error, delay, pending.kept)
@@ -209,30 +187,11 @@ class Reconciler:
             return found
         return pending.lease
 
-    def _finish(self, pending: Pending) -> Outcome:
-        site = self._site
-        if site.repo.read_ref(pending.plan.event.ref) == pending.answer.oid:
-            # By a person's hand: `git merge` of the rescue ref, files and all.
-            site.leases.release(pending.lease, pending.answer.oid)
-            return _landed(site, pending)
-        if _has_moved(site, pending):
-            return _refuse(site, pending, _moved(pending))
-        try:
-            renewed = replace(pending, lease=site.leases.renew(pending.lease))
-        except LeaseLost as error:
-            return _refuse(site, pending, str(error))
-        except (WaitUntil, GitFailed):
-            return pending
-        return _land(site, renewed)
-
     def abandon(self, pending: Pending) -> Finished:
         """Keep a pending answer under a rescue ref and give the lease back: we have to stop."""
-        site = self._site
-        kept = pending.kept or _keep(site, pending)
-        site.leases.release(pending.lease, pending.plan.event.oid)
-        site.leases.forget(pending.lease)
-        detail = f"{pending.detail}; the answer is kept under {kept}"
-        return Finished(pending.plan, pending.lease, pending.result, None, "refused", detail)
+        finished = abandon(self._site, pending)
+        self._site.leases.forget(pending.lease)
+        return finished
 
     def _claim(self, ref: str) -> _Claim | Hold | Idle:
         """From the branch to the lease of it, all over again where something moved meanwhile."""
@@ -434,6 +393,11 @@ class _Run:
         except Exception as error:
             # Whatever it was: the worktree is lent to another script next.
             worktree.keep(self._folder.worktree)
+            full = as_unwritable(error, self._site.repo.common_dir / "objects")
+            if full is not None:
+                # No fault of the script's: it is started again when there is room.
+                detail = f"{full}; what it changed is in {self._folder.worktree}"
+                raise Unwritable(detail, hint=full.hint) from error
             return None, told(error)
         if not self._site.repo.descends(harvest.head, event.oid):
             return harvest, "the script left commits that do not descend from the one it was given"
@@ -469,7 +433,8 @@ class _Run:
     def _answer(self, result: RunResult, left: Left, harvest: Harvest | None) -> Outcome:
         verdict = judge(self._plan, result, left)
         kept = self._folder.worktree
-        answer = write_answer(
+        write = functools.partial(
+            write_answer,
             self._site.repo,
             self._site.store,
             self._plan,
@@ -481,7 +446,7 @@ class _Run:
             output="" if verdict.succeeded else self._last_words(),
             kept=f"aynig/runs/{kept.parent.name}/{kept.name}" if kept.exists() else "",
         )
-        landed = _land(self._site, Pending(self._plan, self.lease, result, answer))
+        landed = conclude(self._site, Pending(self._plan, self.lease, result, write))
         if isinstance(landed, Pending):
             # The script is over, though its lease is held on: people look for this.
             self._folder.conclude(
@@ -524,71 +489,6 @@ class _Run:
         if harvest is None or (harvest.head == event.oid and not harvest.changed):
             return ""
         return rescue_work(self._site.repo, self._site.store, self.lease.run, event.branch, harvest)
-
-
-def _land(site: Site, pending: Pending) -> Outcome:
-    """Make the answer the tip; where it can't be now, wait; where it never can, keep it."""
-    plan, lease, answer = pending.plan, pending.lease, pending.answer
-    try:
-        land(site.repo, site.store, plan, lease, answer)
-    except (WaitUntil, GitFailed) as error:
-        # What is in the way was looked at first, and would hide for ever that it is too late.
-        if _has_moved(site, pending):
-            return _refuse(site, pending, _moved(pending))
-        return _wait(site, pending, error)
-    except RefMoved as error:
-        return _refuse(site, pending, str(error))
-    return _landed(site, pending)
-
-
-def _landed(site: Site, pending: Pending) -> Finished:
-    plan, answer = pending.plan, pending.answer
-    site.scan.note(plan.event.ref, answer.oid)
-    site.answers.note(answer.oid, plan.event.oid)
-    if pending.kept:
-        # Not before: a crash in between leaves one ref too many, and loses nothing.
-        drop_rescue(site.store, pending.kept, answer.oid)
-    return Finished(plan, pending.lease, pending.result, answer, "answered")
-
-
-def _has_moved(site: Site, pending: Pending) -> bool:
-    """Is the branch neither at the triggering commit nor, by a person's hand, at the answer?"""
-    tip = site.repo.read_ref(pending.plan.event.ref)
-    return tip not in (pending.plan.event.oid, pending.answer.oid)
-
-
-def _moved(pending: Pending) -> str:
-    return f"{pending.plan.event.branch} has moved"
-
-
-def _wait(site: Site, pending: Pending, error: WaitUntil | GitFailed) -> Pending:
-    """Nothing names the answer while it waits, and `git gc` deletes what nothing names."""
-    kept = pending.kept
-    if not kept:
-        with contextlib.suppress(AynigError):
-            kept = _keep(site, pending)
-    return replace(pending, word=_why_pending(error), detail=str(error), kept=kept)
-
-
-def _refuse(site: Site, pending: Pending, why: str) -> Finished:
-    """The answer can never land: it is kept, and the lease goes back."""
-    plan, lease = pending.plan, pending.lease
-    kept = pending.kept or pending.answer.rescue or _keep(site, pending)
-    # It is void by what has moved, also where its ref can't be written now.
-    with contextlib.suppress(WaitUntil, GitFailed):
-        site.leases.release(lease, plan.event.oid)
-    detail = f"{why}; its work is kept under {kept}"
-    return Finished(plan, lease, pending.result, None, "refused", detail)
-
-
-def _keep(site: Site, pending: Pending) -> str:
-    return rescue(site.repo, site.store, pending.lease.run, pending.answer.oid)
-
-
-def _why_pending(error: WaitUntil | GitFailed) -> str:
-    if isinstance(error, DirtyWorktree):
-        return "dirty-worktree"
-    return "busy" if isinstance(error, WaitUntil) else "error"
 
 
 def _asked_delay(left: Left) -> float | None:

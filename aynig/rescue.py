@@ -36,7 +36,12 @@ def drop_rescue(store: RefStore, ref: str, oid: str) -> None:
 
 
 def rescue_work(repo: Repo, store: RefStore, run: str, branch: str, harvest: Harvest) -> str:
-    """Keep what a script left in its worktree, committed or not; the rescue ref."""
+    """Keep what a script left in its worktree, committed or not; the rescue ref.
+
+    What the run has kept already stays: an answer that could not be written is written again.
+    """
+    if repo.read_ref(RESCUES + run) is not None:
+        return RESCUES + run
     oid = harvest.head
     if harvest.changed:
         where = f" on {branch}" if branch else ""

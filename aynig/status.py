@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from aynig.errors import ConfigError, RepositoryError
+from aynig.errors import ConfigError, RepositoryError, Unwritable
 from aynig.facts import gather
 from aynig.git.checkouts import find_checkout, obstacle
 from aynig.model import Deferral, Event, Hold, Lease, Plan, branch_of
@@ -100,6 +100,8 @@ def _hold(site: Site, ref: str, tip: Tip) -> tuple[Hold | None, Lease | None, De
         return Hold("bad-config", error.advice), None, None
     except RepositoryError as error:
         return Hold("unreadable", error.advice), None, None
+    except Unwritable as error:
+        return Hold("unwritable", error.advice), None, None
     planned = make_plan(event, facts)
     if facts.lease is not None:
         return _answer_waits(site, event, facts.lease) or _as_hold(planned), facts.lease, None

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from aynig.answer import exit_status, outcome
+from aynig.ending import Finished
 from aynig.errors import RepositoryError
 from aynig.git.history import Read, first_parents
 from aynig.git.repo import CommitInfo, Repo
 from aynig.model import Statement, branch_of
-from aynig.reconcile import Finished
 
 
 @dataclass(frozen=True, slots=True)

@@ -343,6 +343,21 @@ def test_only_one_of_two_takes_over_an_expired_lease(
         world.runner(repo, "three").acquire(asked, dead.oid, "run-3", 2)
 
 
+def test_a_lease_that_can_not_be_given_back_now_is_given_back_when_it_can(
+    repo: GitRepo, world: World, asked: Event
+) -> None:
+    one = world.runner(repo, "one")
+    held = one.acquire(asked, None, "run-1", 1)
+    packed = repo.git_dir / "packed-refs"
+    packed.write_text("garbage\n")
+    _release(one, held)
+    assert not one.settle()
+    assert repo.git_dir.joinpath(held.name).read_text().strip() == held.oid
+    packed.unlink()
+    assert one.settle()
+    assert one.read(asked.ref) == held.trigger
+
+
 def test_a_released_lease_is_free(repo: GitRepo, world: World, asked: Event) -> None:
     one, other = world.runner(repo, "one"), world.runner(repo, "two")
     _release(one, one.acquire(asked, None, "run-1", 1))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from aynig import dialects
+from aynig.ending import Finished
 from aynig.git.history import last_state_commit
 from aynig.git.repo import Repo
 from aynig.model import HEADS, Deferral
-from aynig.reconcile import Finished
 from aynig.respond import Answer
 from aynig.story import RunRow, row_of_run, rows_of_branch
 from tests.values import OID, OTHER_OID, lease, plan, result

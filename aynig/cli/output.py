@@ -30,6 +30,7 @@ COLOURS = {
     "bad-script": "red",
     "bad-config": "red",
     "error": "red",
+    "unwritable": "red",
     "canceled": "yellow",
     "blocked": "yellow",
     "waiting": "yellow",

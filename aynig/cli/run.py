@@ -44,7 +44,7 @@ def command(
     def observe(notice: Notice) -> None:
         if notice.row is not None:
             rows.append(notice.row)
-        if notice.hold == "error":
+        if notice.hold in ("error", "unwritable"):
             faults.append(notice)
         if not quiet and not as_json:
             print_progress(notice)

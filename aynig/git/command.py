@@ -6,12 +6,13 @@ Design section 3, Trust: never through a shell, no hooks, no fsmonitor, no lazy 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from aynig.errors import GitFailed
+from aynig.errors import GitFailed, file_too_large
 from aynig.processes import OWN
 
 # What `git rev-parse --local-env-vars` names, and what git sets for hooks: a repository that was
@@ -69,7 +70,8 @@ def run_git(
 ) -> subprocess.CompletedProcess[bytes]:
     """Run one git command to its end; the caller looks at the exit status.
 
-    Raises GitFailed where it could not be started at all.
+    Raises GitFailed where it could not be started at all, Unwritable where a limit of file sizes
+    ended it.
     """
     command = ["git", *SAFE_SETTINGS, *settings]
     extra = dict(env or {})
@@ -95,6 +97,9 @@ def run_git(
             child.kill()
             child.wait()
         OWN.ended(child.pid)
+    if child.returncode == -signal.SIGXFSZ:
+        # It could not say so itself: a limit of file sizes ends a program that does not expect it.
+        raise file_too_large(git_dir or cwd or "git")
     return subprocess.CompletedProcess(command, child.returncode, output, complaints)
 
 

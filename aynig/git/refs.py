@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import IO
 
-from aynig.errors import GitFailed, RefBusy, RefMoved
+from aynig.errors import GitFailed, RefBusy, RefMoved, as_unwritable
 from aynig.git.command import SAFE_SETTINGS, clean_environment, reason, run_git, start_git
 from aynig.git.disk import Mark, mark_of
 from aynig.git.locks import LOCK_WAIT, OUR_GIT, LockJournal, abandoned_locks, clear_stale_locks
@@ -79,7 +79,8 @@ class RefStore:
         """Make all changes or none.
 
         Raises RefMoved where a ref is not what its edit says, RefBusy where somebody else holds a
-        lock for longer than is worth waiting, GitFailed for anything else.
+        lock for longer than is worth waiting, Unwritable where the disk is full, GitFailed for
+        anything else.
         """
         error, killed = self._transact(edits)
         if error == _PACKED_MEANWHILE:
@@ -91,6 +92,12 @@ class RefStore:
 
     def _transact(self, edits: Sequence[RefEdit]) -> tuple[bytes | None, bool]:
         """One try: what git complained of, None where it did not, and whether it was killed."""
+        try:
+            return self._transact_once(edits)
+        except OSError as error:
+            raise as_unwritable(error, self._repo.common_dir) or error from error
+
+    def _transact_once(self, edits: Sequence[RefEdit]) -> tuple[bytes | None, bool]:
         request = b"".join(_request(edits))
         with self._mutex:
             self._clear_abandoned()
@@ -272,7 +279,8 @@ class RefStore:
             )
         if killed:
             return RefBusy("the git that was to change refs was killed")
-        return GitFailed(f"git refused to change refs: {reason(error)}")
+        failed = GitFailed(f"git refused to change refs: {reason(error)}")
+        return as_unwritable(failed, self._repo.common_dir / "refs") or failed
 
 
 def _targets(edits: Iterable[RefEdit]) -> list[tuple[str, str | None]]:

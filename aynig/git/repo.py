@@ -22,7 +22,13 @@ from pathlib import Path
 
 import pygit2
 
-from aynig.errors import NoRepository, RepositoryError
+from aynig.errors import (
+    AynigError,
+    GitFailed,
+    NoRepository,
+    RepositoryError,
+    as_unwritable,
+)
 from aynig.git.command import git_text
 from aynig.git.disk import Mark, mark_of, read_small
 from aynig.git.reffiles import PACKED_REFS, packed_error, packed_fault
@@ -376,7 +382,7 @@ class Repo:
 
         The object is written as it stands, because a commit message is bytes and libgit2's own
         call wants text. `not_before` keeps a child from being older than its parent where clocks
-        disagree: walks by date rely on it.
+        disagree: walks by date rely on it. Raises Unwritable where the disk is full.
         """
         committer = self.identity("COMMITTER")
         author = author or self.identity("AUTHOR")
@@ -388,11 +394,23 @@ class Repo:
             head.append(f"nonce {uuid.uuid4().hex}")
         text = message if message.endswith("\n") else message + "\n"
         data = encode("\n".join(head) + "\n\n" + text)
-        return str(self.handle.write(pygit2.enums.ObjectType.COMMIT, data))
+        try:
+            return str(self.handle.write(pygit2.enums.ObjectType.COMMIT, data))
+        except (OSError, pygit2.GitError) as error:
+            raise self._not_written(error) from error
+
+    def _not_written(self, error: Exception) -> AynigError:
+        place = self.common_dir / "objects"
+        return as_unwritable(OSError(str(error)), place) or GitFailed(
+            f"no object can be written in {place}: {error}"
+        )
 
     @functools.cached_property
     def _empty_tree(self) -> str:
-        return str(self.handle.TreeBuilder().write())
+        try:
+            return str(self.handle.TreeBuilder().write())
+        except (OSError, pygit2.GitError) as error:
+            raise self._not_written(error) from error
 
     def empty_tree(self) -> str:
         """The oid of the empty tree, which is made sure to exist as an object."""

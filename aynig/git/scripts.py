@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 
 import pygit2
 
-from aynig.errors import AynigError, RepositoryError
+from aynig.errors import AynigError, RepositoryError, as_unwritable
 from aynig.git.disk import delete_folder, discard
 from aynig.git.repo import Repo
 from aynig.model import Script, ScriptProblem
@@ -62,7 +62,7 @@ class ScriptShelf:
 
         `names` are paths below `folder`, in the order of looking. What is found first counts, also
         where it can't be run: a broken script of the repository's own is never replaced in silence
-        by one that ships with aynig.
+        by one that ships with aynig. Raises Unwritable where there is no room to write it out.
         """
         entry = self._repo.entry(tree, folder)
         for name in names:
@@ -123,6 +123,9 @@ class ScriptShelf:
                 try:
                     self._write_out(tree, home)
                 except (OSError, AynigError, KeyError, ValueError, pygit2.GitError) as error:
+                    full = as_unwritable(error, home)
+                    if full is not None:
+                        raise full from error
                     return ScriptProblem("bad-script", f"{shown} can't be written out: {error}")
                 self._marks[tree] = _mark(home)
             # Says to all processes that it is in use: see `sweep`.

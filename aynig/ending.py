@@ -1,0 +1,164 @@
+"""How a run ends: its answer lands, waits until it can, or is kept because it never can."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from aynig.errors import (
+    AynigError,
+    GitFailed,
+    LeaseLost,
+    RefMoved,
+    RepositoryError,
+    Unwritable,
+    WaitUntil,
+    as_unwritable,
+    told,
+)
+from aynig.model import Deferral, Lease, Plan, RunResult
+from aynig.rescue import drop_rescue, rescue
+from aynig.respond import Answer, DirtyWorktree, land
+from aynig.site import Site
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A run that is over. `answer` is None where it was refused, deferred or drained."""
+
+    plan: Plan
+    lease: Lease
+    result: RunResult
+    answer: Answer | None
+    # "answered", "deferred", "refused", "drained".
+    ending: str
+    detail: str = ""
+    deferral: Deferral | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A run whose answer can't land yet: its lease is kept and renewed."""
+
+    plan: Plan
+    lease: Lease
+    result: RunResult
+    # Writes the commit; `answer` is None as long as that could not be done.
+    write: Callable[[], Answer]
+    answer: Answer | None = None
+    # Why it can't land: the word of the hold, and a clause for people.
+    word: str = ""
+    detail: str = ""
+    # The rescue ref that keeps the answer meanwhile; empty where it could not be written yet.
+    kept: str = ""
+
+
+def conclude(site: Site, pending: Pending) -> Finished | Pending:
+    """Make the answer the tip; where it can't be now, wait; where it never can, keep it."""
+    try:
+        pending = _written(pending)
+        assert pending.answer is not None
+        land(site.repo, site.store, pending.plan, pending.lease, pending.answer)
+    except RefMoved as error:
+        return _refuse(site, pending, str(error))
+    except (WaitUntil, GitFailed, RepositoryError, OSError) as error:
+        fault = as_unwritable(error, site.repo.common_dir) or error
+        if not isinstance(fault, (WaitUntil, GitFailed)):
+            # Nothing that time mends.
+            raise
+        # What is in the way was looked at first, and would hide for ever that it is too late.
+        if _has_moved(site, pending):
+            return _refuse(site, pending, _moved(pending))
+        return _wait(site, pending, fault)
+    return _landed(site, pending)
+
+
+def conclude_again(site: Site, pending: Pending) -> Finished | Pending:
+    """The same for an answer that could not land before; its lease is renewed first."""
+    answer = pending.answer
+    if answer is not None and site.repo.read_ref(pending.plan.event.ref) == answer.oid:
+        # By a person's hand: `git merge` of the rescue ref, files and all.
+        site.leases.release(pending.lease, answer.oid)
+        return _landed(site, pending)
+    if _has_moved(site, pending):
+        return _refuse(site, pending, _moved(pending))
+    try:
+        renewed = replace(pending, lease=site.leases.renew(pending.lease))
+    except LeaseLost as error:
+        return _refuse(site, pending, str(error))
+    except (WaitUntil, GitFailed):
+        return pending
+    return conclude(site, renewed)
+
+
+def abandon(site: Site, pending: Pending) -> Finished:
+    """Keep the answer and give the lease back: this runner has to stop."""
+    try:
+        kept = pending.kept or _keep(site, pending)
+    except (AynigError, OSError) as error:
+        kept = f"no ref: {told(error)}"
+    site.leases.release(pending.lease, pending.plan.event.oid)
+    detail = f"{pending.detail}; the answer is kept under {kept}"
+    return Finished(pending.plan, pending.lease, pending.result, None, "refused", detail)
+
+
+def _written(pending: Pending) -> Pending:
+    return pending if pending.answer is not None else replace(pending, answer=pending.write())
+
+
+def _landed(site: Site, pending: Pending) -> Finished:
+    plan, answer = pending.plan, pending.answer
+    assert answer is not None
+    site.scan.note(plan.event.ref, answer.oid)
+    site.answers.note(answer.oid, plan.event.oid)
+    if pending.kept:
+        # Not before: a crash in between leaves one ref too many, and loses nothing.
+        drop_rescue(site.store, pending.kept, answer.oid)
+    return Finished(plan, pending.lease, pending.result, answer, "answered")
+
+
+def _has_moved(site: Site, pending: Pending) -> bool:
+    """Is the branch neither at the triggering commit nor, by a person's hand, at the answer?"""
+    answer = pending.answer.oid if pending.answer is not None else None
+    return site.repo.read_ref(pending.plan.event.ref) not in (pending.plan.event.oid, answer)
+
+
+def _moved(pending: Pending) -> str:
+    return f"{pending.plan.event.branch} has moved"
+
+
+def _wait(site: Site, pending: Pending, error: Exception) -> Pending:
+    """Nothing names the answer while it waits, and `git gc` deletes what nothing names."""
+    kept = pending.kept
+    if not kept and pending.answer is not None:
+        with contextlib.suppress(AynigError, OSError):
+            kept = _keep(site, pending)
+    return replace(pending, word=_why(error), detail=told(error), kept=kept)
+
+
+def _refuse(site: Site, pending: Pending, why: str) -> Finished | Pending:
+    """The answer can never land: it is kept, and the lease goes back."""
+    rescued = pending.answer.rescue if pending.answer is not None else ""
+    try:
+        kept = pending.kept or rescued or _keep(site, pending)
+    except (AynigError, OSError) as error:
+        # Nothing else has what the script did: this ends when there is room for it.
+        return _wait(site, pending, as_unwritable(error, site.repo.common_dir) or error)
+    site.leases.release(pending.lease, pending.plan.event.oid)
+    detail = f"{why}; its work is kept under {kept}"
+    return Finished(pending.plan, pending.lease, pending.result, None, "refused", detail)
+
+
+def _keep(site: Site, pending: Pending) -> str:
+    answer = _written(pending).answer
+    assert answer is not None
+    return rescue(site.repo, site.store, pending.lease.run, answer.oid)
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, DirtyWorktree):
+        return "dirty-worktree"
+    if isinstance(error, Unwritable):
+        return "unwritable"
+    return "busy" if isinstance(error, WaitUntil) else "error"
