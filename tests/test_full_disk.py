@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from aynig.model import RESCUES
 from tests.cli.conftest import command
 from tests.stage import Daemon, Stage, daemon
 from tests.world import wait_for
@@ -75,6 +76,26 @@ def test_room_that_ends_while_the_script_runs_fails_no_task(
     assert began.read_text() == ("x\nx\n" if change else "x\n")
     if change:
         assert stage.repo.git("show", "task:f") == "x"
+    stage.assert_unharmed()
+
+
+def test_an_answer_that_came_too_late_is_written_and_kept_when_there_is_room(
+    stage: Stage, tmp_path: Path
+) -> None:
+    began, go = tmp_path / "began", tmp_path / "go"
+    with daemon(stage.repo.path, *FAST) as running:
+        stage.task(f"mkdir {began}; until test -e {go}; do sleep 0.01; done")
+        wait_for(began.exists, what="the script to begin")
+        fill(running)
+        go.mkdir()
+        assert running.wait_for("hold", "task")["hold"] == "unwritable"
+        newer = stage.repo.commit("mine\n\naynig: done\n", branch="task")
+        make_room(running)
+        refused = running.wait_for("refused", "task")
+    ref = stage.repo.git("for-each-ref", "--format=%(refname)", RESCUES)
+    assert ref in refused["detail"]
+    assert stage.repo.fields(ref)[""] == "done"
+    assert stage.repo.tip("task") == newer
     stage.assert_unharmed()
 
 
