@@ -32,6 +32,7 @@ _AFRESH = 60.0
 _UNSETTLED = 0.06
 # Where a file system keeps whole seconds it takes two of them; a clock set back may take longer.
 _LONGEST_SETTLING = 5.0
+_BESIDE = 2
 # How often `aynig run` looks for branches that moved while their scripts run.
 _ATTENTIVE = 1.0
 
@@ -78,10 +79,11 @@ class Engine:
         self._waker = Waker()
         self._watcher = Watcher(self._waker)
         self._doorbells: list[Doorbell] = []
-        # One more than jobs: housekeeping must not wait for a script.
-        self._threads = ThreadPoolExecutor(max_workers=jobs + 1, thread_name_prefix="aynig")
-        self._done: deque[tuple[Desk, str, Outcome | BaseException]] = deque()
+        # Beside the jobs: neither housekeeping nor an answer that waits must wait for a script.
+        self._threads = ThreadPoolExecutor(max_workers=jobs + _BESIDE, thread_name_prefix="aynig")
+        self._done: deque[tuple[Desk, str, Outcome | BaseException, bool]] = deque()
         self._running = 0
+        self._landing = False
         self._stops = 0
         self._stops_obeyed = 0
         self._next_poll = 0.0
@@ -200,7 +202,7 @@ class Engine:
         return False
 
     def _is_over(self) -> bool:
-        if self._running or self._done:
+        if self._running or self._landing or self._done:
             return False
         if self._stops:
             return True
@@ -260,6 +262,7 @@ class Engine:
 
     def _start_runs(self) -> None:
         """Fill the free places, the repositories taking turns."""
+        self._start_landing()
         desks = list(self._desks.values())
         while desks and self._running < self._jobs:
             for desk in list(desks):
@@ -270,20 +273,34 @@ class Engine:
                     self._running += 1
                     self._threads.submit(self._carry_out, desk, *work)
 
-    def _carry_out(self, desk: Desk, ref: str, work: Work) -> None:
+    def _start_landing(self) -> None:
+        """Where all places are taken, one answer that waits is looked after all the same."""
+        if self._landing or self._running < self._jobs:
+            return
+        for desk in self._desks.values():
+            work = desk.next_landing()
+            if work is not None:
+                self._landing = True
+                self._threads.submit(self._carry_out, desk, *work, landing=True)
+                return
+
+    def _carry_out(self, desk: Desk, ref: str, work: Work, *, landing: bool = False) -> None:
         outcome: Outcome | BaseException
         try:
             outcome = work()
         except BaseException as error:
             # A fault in one task must not stop the others: it becomes a hold of its branch.
             outcome = error
-        self._done.append((desk, ref, outcome))
+        self._done.append((desk, ref, outcome, landing))
         self._waker.wake()
 
     def _collect(self) -> None:
         while self._done:
-            desk, ref, outcome = self._done.popleft()
-            self._running -= 1
+            desk, ref, outcome, landing = self._done.popleft()
+            if landing:
+                self._landing = False
+            else:
+                self._running -= 1
             desk.collect(ref, outcome)
 
     # --- beside ------------------------------------------------------------------------------

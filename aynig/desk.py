@@ -218,17 +218,30 @@ class Desk:
                 self._queue.append(ref)
                 continue
             self._queued.discard(ref)
+            if ref in self._pending:
+                return ref, self._land(ref)
             tip = self.site.scan.tip(ref)
-            pending = self._pending.pop(ref, None)
-            control = Control()
-            if pending is not None:
-                oid = pending.plan.event.oid
-                self._active[ref] = _Active(control, oid, oid)
-                return ref, functools.partial(self._reconciler.finish, pending)
             if tip is not None:
+                control = Control()
                 self._active[ref] = _Active(control, tip.oid)
                 return ref, functools.partial(self._reconciler.reconcile, ref, control)
         return None
+
+    def next_landing(self) -> tuple[str, Work] | None:
+        """The same for the next answer that waits: it needs no place among the scripts, and its
+        lease runs out if nobody renews it."""
+        for ref in self._pending:
+            if ref in self._queued and ref not in self._active and not self.fault:
+                self._queued.discard(ref)
+                self._queue.remove(ref)
+                return ref, self._land(ref)
+        return None
+
+    def _land(self, ref: str) -> Work:
+        pending = self._pending.pop(ref)
+        oid = pending.plan.event.oid
+        self._active[ref] = _Active(Control(), oid, oid)
+        return functools.partial(self._reconciler.finish, pending)
 
     def started(self, started: Started) -> None:
         """A script is about to start; called from the thread of the run."""

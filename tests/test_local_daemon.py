@@ -215,6 +215,28 @@ def test_an_ignored_file_of_the_person_is_not_overwritten_either(clone: Stage) -
     assert (repo.path / "more").read_text() == "mine\n"
 
 
+def test_an_answer_that_waits_lands_though_a_script_has_the_only_place(clone: Stage) -> None:
+    repo = clone.repo
+    gate, long = repo.path.parent / "gate", repo.path.parent / "long"
+    os.mkfifo(gate)
+    os.mkfifo(long)
+    repo.commit(STATE, files={".aynig/go": f"#!/bin/sh\nread x <{gate}\necho more >more\n"})
+    repo.sync()
+    with clone.live(jobs="1") as told:
+        wait_for(lambda: told.of("run"), what="the run")
+        (repo.path / "file").write_text("mine\n")
+        gate.write_text("go on\n")
+        wait_for(lambda: told.holds("main"), what="a hold")
+        clone.task(f"read x <{long}", branch="other")
+        wait_for(lambda: told.of("run", "other"), what="the other run")
+        repo.git("checkout", "--quiet", "file")
+        clone.wait_for_state("done", "main")
+        assert repo.state("other") == "go"
+        long.write_text("go on\n")
+        clone.wait_for_state("done", "other")
+    assert (repo.path / "more").exists()
+
+
 def test_what_a_person_sets_up_while_a_script_runs_stays(clone: Stage) -> None:
     repo = clone.repo
     gate = repo.path.parent / "gate"
