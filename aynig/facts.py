@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from aynig.config import parse_workflow
 from aynig.dialects import by_name
 from aynig.errors import ConfigError
-from aynig.git.checkouts import find_checkout, obstacle
+from aynig.git.checkouts import BEFORE_A_RUN, find_checkout, obstacle
 from aynig.git.command import run_git
 from aynig.git.names import is_ref
 from aynig.git.repo import Repo
@@ -247,4 +247,4 @@ def _obstacle(site: Site, event: Event, script: Script | ScriptProblem) -> str:
     if isinstance(script, ScriptProblem):
         return ""
     checkout = find_checkout(site.repo, event.ref)
-    return obstacle(checkout) if checkout is not None else ""
+    return obstacle(checkout, BEFORE_A_RUN) if checkout is not None else ""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from aynig.errors import ConfigError, RepositoryError, Unwritable
 from aynig.facts import gather
-from aynig.git.checkouts import find_checkout, obstacle
+from aynig.git.checkouts import BEFORE_AN_ANSWER, find_checkout, obstacle
 from aynig.model import Deferral, Event, Hold, Lease, Plan, branch_of
 from aynig.plan import make_plan, state_hold
 from aynig.scan import Tip, read_event
@@ -118,7 +118,7 @@ def _answer_waits(site: Site, event: Event, lease: Lease) -> Hold | None:
     checkout = find_checkout(site.repo, event.ref)
     if folder is None or checkout is None or "ended" not in folder.facts():
         return None
-    reason = obstacle(checkout)
+    reason = obstacle(checkout, BEFORE_AN_ANSWER)
     return Hold("dirty-worktree", f"the answer waits: {reason}") if reason else None
 
 

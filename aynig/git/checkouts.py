@@ -93,16 +93,24 @@ def _claimed(git_dir: Path) -> set[str]:
     return claimed - {"", HEADS}
 
 
-def obstacle(checkout: Checkout) -> str:
-    """Why an answer can't land in this working tree now, in one clause; empty when it can."""
+# What to do about uncommitted changes: before a script runs, and once its answer waits.
+BEFORE_A_RUN = "commit or stash them"
+BEFORE_AN_ANSWER = "stash them (a commit on the branch would be in the place of the answer)"
+
+
+def obstacle(checkout: Checkout, mend: str) -> str:
+    """Why an answer can't land in this working tree now, in one clause; empty when it can.
+
+    `mend` is what to do about uncommitted changes.
+    """
     for each in (checkout, *checkout.others):
-        found = _obstacle_in(each)
+        found = _obstacle_in(each, mend)
         if found:
             return found
     return ""
 
 
-def _obstacle_in(checkout: Checkout) -> str:
+def _obstacle_in(checkout: Checkout, mend: str) -> str:
     for name, what in _UNDER_WAY.items():
         if (checkout.git_dir / name).exists():
             return f"{checkout.where}, where {what} is under way: finish or abort it"
@@ -122,7 +130,7 @@ def _obstacle_in(checkout: Checkout) -> str:
     changed = [entry for entry in done.stdout.split(b"\0") if entry]
     if changed:
         count = f"{len(changed)} file{'s' if len(changed) > 1 else ''}"
-        return f"{checkout.where} with uncommitted changes ({count}): commit or stash them"
+        return f"{checkout.where} with uncommitted changes ({count}): {mend}"
     return ""
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import pygit2
 
 from aynig.errors import GitFailed
-from aynig.git.checkouts import Checkout, DirtyWorktree, has_no_files, obstacle
+from aynig.git.checkouts import BEFORE_AN_ANSWER, Checkout, DirtyWorktree, has_no_files, obstacle
 from aynig.git.command import git_text, reason, run_git
 from aynig.git.disk import copy_file, is_folder, read_small
 from aynig.git.repo import Repo
@@ -100,7 +100,7 @@ def landing(repo: Repo, checkout: Checkout, old: str, new: str) -> Iterator[None
     Raises DirtyWorktree where there is uncommitted work or a file in the way; then nothing was
     changed and the block was not run.
     """
-    found = obstacle(checkout)
+    found = obstacle(checkout, BEFORE_AN_ANSWER)
     if found:
         raise DirtyWorktree(found)
     changes = _changes(repo, old, new)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from aynig.git.checkouts import find_checkout, has_no_files, obstacle
+from aynig.git.checkouts import BEFORE_A_RUN, find_checkout, has_no_files, obstacle
 from aynig.git.repo import Repo
 from aynig.model import HEADS
 from tests.world import GitRepo
@@ -36,7 +36,7 @@ def place(world: GitRepo, ref: str = MAIN) -> Path | None:
 def in_the_way(world: GitRepo, ref: str = MAIN) -> str:
     found = find_checkout(Repo.open(world.path), ref)
     assert found is not None
-    return obstacle(found)
+    return obstacle(found, BEFORE_A_RUN)
 
 
 def linked(world: GitRepo, *args: str) -> Path:
@@ -76,7 +76,7 @@ def test_a_branch_in_two_working_trees_names_both(world: GitRepo) -> None:
     assert found is not None
     assert {found.work_tree, *(other.work_tree for other in found.others)} == {world.path, folder}
     (folder / "a.txt").write_text("changed\n")
-    assert str(folder) in obstacle(found)
+    assert str(folder) in obstacle(found, BEFORE_A_RUN)
 
 
 def test_a_detached_head_has_no_branch(world: GitRepo) -> None:
