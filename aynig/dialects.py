@@ -147,14 +147,24 @@ DIALECTS = (AYNIG, DWP)
 _STATE_KEYS = tuple(dialect.state_key.encode() for dialect in DIALECTS)
 
 
-def _state_line(dialect: Dialect) -> re.Pattern[str]:
+class _StateLine(NamedTuple):
     """Finds what `Dialect.claim` takes for a state, among trailers of one line each."""
-    no_field = "" if dialect.field_prefix else r"(?![ \t\r]*+[a-z0-9][a-z0-9_-]*+[ \t]*+:)"
-    flags = re.MULTILINE | re.IGNORECASE | re.ASCII
-    return re.compile(rf"^{re.escape(dialect.state_key)}[ \t]*+:{no_field}([^\n]*+)", flags)
+
+    key: str
+    # With the key as it is, which is found by a plain search, and with the key in any case.
+    usual: re.Pattern[str]
+    in_any_case: re.Pattern[str]
 
 
-_STATE_LINES = tuple(_state_line(dialect) for dialect in DIALECTS)
+def _state_line(dialect: Dialect) -> _StateLine:
+    no_field = "" if dialect.field_prefix else r"(?![ \t\r]*+[a-zA-Z0-9][a-zA-Z0-9_-]*+[ \t]*+:)"
+    line = rf"\n{re.escape(dialect.state_key)}[ \t]*+:{no_field}([^\n]*+)"
+    return _StateLine(
+        dialect.state_key, re.compile(line), re.compile(line, re.IGNORECASE | re.ASCII)
+    )
+
+
+_STATE_LINES = tuple(map(_state_line, DIALECTS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,12 +222,9 @@ def glance(raw: bytes, limits: Limits = DEFAULT_LIMITS) -> Glance | None:
     Messages of the usual form, with one-line trailers and a proper state, are settled by one
     search; all others are read.
     """
-    if not trailers.mentions(raw, _STATE_KEYS):
-        return None
     if len(raw) <= limits.message_bytes:
-        block = trailers.block(raw)
-        continued = "\n " in block or "\n\t" in block or "\n\r" in block
-        if not continued and block.count("\n") <= limits.trailers:
+        block = trailers.plain_block(raw)
+        if block is not None and block.count("\n") <= limits.trailers:
             found = _said_on_one_line(block)
             if found is None or STATE_PATTERN.fullmatch(found):
                 return Glance(found) if found else None
@@ -227,8 +234,13 @@ def glance(raw: bytes, limits: Limits = DEFAULT_LIMITS) -> Glance | None:
 
 def _said_on_one_line(block: str) -> str | None:
     """What a block without continuation lines says as the state."""
-    for pattern in _STATE_LINES:
-        found: list[str] = pattern.findall(block)
+    folded = block.lower()
+    for key, usual, in_any_case in _STATE_LINES:
+        count = folded.count(key)
+        if not count:
+            continue
+        pattern = usual if block.count(key) == count else in_any_case
+        found: list[str] = pattern.findall("\n" + block)
         if found:
             return found[-1].strip(" \t\r")
     return None

@@ -45,11 +45,11 @@ class Field(NamedTuple):
     value: str
 
 
-@dataclass(frozen=True, slots=True)
-class RefChange:
+class RefChange(NamedTuple):
     """A branch that points somewhere else than when it was last seen.
 
-    `old` is None for a branch that is new, `new` is None for one that is gone.
+    `old` is None for a branch that is new, `new` is None for one that is gone. A tuple, because
+    there are as many at a first look as there are branches.
     """
 
     ref: str

@@ -92,11 +92,15 @@ def parse(message: str | bytes) -> tuple[Trailer, ...]:
     return _entries(text, *_block(text))
 
 
-def block(message: str | bytes) -> str:
-    """The text of the trailer block as it stands; empty where there is none."""
+def plain_block(message: str | bytes) -> str | None:
+    """The trailer block where it is a paragraph of trailers of one line each; None otherwise.
+
+    Nearly all messages that have trailers have them so, and it is settled in one match.
+    """
     text = _visible(message)
-    start, end = _block(text)
-    return text[start:end]
+    end = _end(text)
+    start = _plain_start(text, end)
+    return text[start:end] if start else None
 
 
 def split(message: str | bytes) -> Message:
@@ -196,11 +200,13 @@ def _visible(message: str | bytes) -> str:
 def _block(text: str) -> tuple[int, int]:
     """Where the trailer block begins and ends; an empty range where there is none."""
     end = _end(text)
-    # Nearly all messages end in a paragraph of one-line trailers, which is settled in one match.
+    return _plain_start(text, end) or _start(text, end), end
+
+
+def _plain_start(text: str, end: int) -> int:
+    """Where a paragraph of one-line trailers begins that ends at `end`; 0 where none does."""
     start = text.rfind("\n\n", 0, max(end - 1, 0)) + 2
-    if start > 1 and _PLAIN_BLOCK.fullmatch(text, start, end):
-        return start, end
-    return _start(text, end), end
+    return start if start > 1 and _PLAIN_BLOCK.fullmatch(text, start, end) else 0
 
 
 def _end(text: str) -> int:

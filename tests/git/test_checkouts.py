@@ -229,7 +229,7 @@ def test_a_clone_without_files_is_no_obstacle(world: GitRepo) -> None:
     found = find_checkout(Repo.open(clone.path), MAIN)
     assert found is not None
     assert has_no_files(found)
-    assert obstacle(found) == ""
+    assert obstacle(found, BEFORE_A_RUN) == ""
 
 
 def test_looking_for_obstacles_does_not_write_the_index(world: GitRepo) -> None:
