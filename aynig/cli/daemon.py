@@ -14,6 +14,7 @@ import click
 
 from aynig.cli.output import print_json_line, timestamp
 from aynig.cli.work import (
+    Audience,
     branch_option,
     jobs_option,
     notice_as_json,
@@ -66,15 +67,20 @@ def command(
     defaults = override(Settings(), **flags)
     sites, absent = _open_all(repositories or (".",), flags)
     several = len(sites) + len(absent) > 1
+    audience = Audience(
+        _print_json if log_format == "json" else functools.partial(_print_text, named=several)
+    )
     engine = Engine(
         sites,
-        _print_json if log_format == "json" else functools.partial(_print_text, named=several),
+        audience.hear,
         jobs=max((site.settings.jobs for site in sites), default=defaults.jobs),
         poll=min((site.settings.poll for site in sites), default=defaults.poll),
         absent=absent,
     )
+    audience.stops(engine)
     with signals(engine) as caught:
         engine.run()
+    audience.check()
     return 130 if signal.SIGINT in caught else 0
 
 

@@ -16,7 +16,7 @@ import click
 from aynig import showcase
 from aynig.cli.output import COLOURS, json_option, paint, print_json, wants_colour
 from aynig.cli.rows import message, row_as_json
-from aynig.cli.work import signals
+from aynig.cli.work import Audience, signals
 from aynig.durations import format_duration
 from aynig.notices import Notice
 from aynig.showcase import TASKS, Tally, Unexpected
@@ -72,9 +72,12 @@ def _folder(keep: bool) -> Iterator[Path]:
 def _work(folder: Path, teller: _Silent) -> bool:
     """Run until nothing waits any more; False when interrupted."""
     for _ in range(showcase.MOST_ROUNDS):
-        engine = showcase.engine(folder, teller.observe)
+        audience = Audience(teller.observe)
+        engine = showcase.engine(folder, audience.hear)
+        audience.stops(engine)
         with signals(engine) as caught:
             engine.run()
+        audience.check()
         if caught:
             return False
         wait = showcase.next_retry(folder)

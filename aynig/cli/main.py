@@ -7,6 +7,7 @@ for an interrupt).
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import Any
 
@@ -79,14 +80,21 @@ def cli(folder: str | None) -> None:
       aynig submit hello -m "A first task" && aynig run
     """
     if folder is not None:
-        import os
-
         os.chdir(folder)
 
 
 def main(args: list[str] | None = None) -> None:
     """Run the command line and exit."""
-    sys.exit(run(args))
+    try:
+        status = run(args)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is left in a buffer would be tried again, and complained about, on the way out.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(nowhere, stream.fileno())
+        status = _SIGPIPE
+    sys.exit(status)
 
 
 def run(args: list[str] | None = None) -> int:

@@ -6,7 +6,14 @@ import click
 
 from aynig.cli.output import json_option, print_json
 from aynig.cli.rows import print_run_table, row_as_json
-from aynig.cli.work import branch_option, jobs_option, print_progress, role_option, signals
+from aynig.cli.work import (
+    Audience,
+    branch_option,
+    jobs_option,
+    print_progress,
+    role_option,
+    signals,
+)
 from aynig.daemon import Engine
 from aynig.notices import Notice
 from aynig.site import open_site
@@ -49,16 +56,19 @@ def command(
         if not quiet and not as_json:
             print_progress(notice)
 
+    audience = Audience(observe)
     engine = Engine(
         [site],
-        observe,
+        audience.hear,
         jobs=site.settings.jobs,
         poll=site.settings.poll,
         until_quiet=True,
         follow=not no_follow,
     )
+    audience.stops(engine)
     with signals(engine) as caught:
         engine.run()
+    audience.check()
     if as_json:
         print_json([row_as_json(row) for row in rows])
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -14,7 +14,7 @@ import click
 from aynig.cli.output import paint, timestamp
 from aynig.cli.rows import message, row_as_json, took
 from aynig.daemon import Engine
-from aynig.notices import Notice
+from aynig.notices import Notice, Observer
 from aynig.text import escape
 
 branch_option = click.option(
@@ -50,6 +50,41 @@ def signals(engine: Engine) -> Iterator[list[int]]:
 
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Audience:
+    """Tells notices for as long as somebody reads them; when nobody does, the work is drained.
+
+    Design section 3: a fault in telling must not become one of a task. So no notice raises where
+    it comes up, in the middle of a run; `check` does, when the work is over.
+    """
+
+    def __init__(self, tell: Observer) -> None:
+        self._tell = tell
+        self._gone: BrokenPipeError | None = None
+        self._leave: Callable[[], None] | None = None
+
+    def hear(self, notice: Notice) -> None:
+        """Tell one notice."""
+        if self._gone is not None:
+            return
+        try:
+            self._tell(notice)
+        except BrokenPipeError as error:
+            self._gone = error
+            if self._leave is not None:
+                self._leave()
+
+    def stops(self, engine: Engine) -> None:
+        """Whose work is drained."""
+        self._leave = engine.stop
+        if self._gone is not None:
+            engine.stop()
+
+    def check(self) -> None:
+        """Raises BrokenPipeError if the readers have gone."""
+        if self._gone is not None:
+            raise self._gone
 
 
 def print_progress(notice: Notice) -> None:

@@ -130,6 +130,27 @@ def test_an_interrupted_demonstration_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_where_the_reader_goes_away_the_demonstration_ends_quietly_and_leaves_nothing(
+    tmp_path: Path,
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "aynig", "demo"],
+        cwd=Path(showcase.__file__).parents[1],
+        env={**os.environ, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        # Not in the middle of the introduction: the engine is at work.
+        assert any("looks at the branches" in line for line in child.stdout)
+        child.stdout.close()
+        assert child.stderr.read() == ""
+    assert child.returncode == 141
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_outcome_that_is_not_the_expected_one_is_an_error(tmp_path: Path) -> None:
     with showcase.sealed():
         showcase.build(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import shlex
 import signal
@@ -15,6 +16,7 @@ import pytest
 from aynig.cli import main
 from aynig.cli.main import COMMANDS
 from tests.cli.conftest import ROOT, Shell
+from tests.cli.conftest import command as cli
 from tests.world import GitRepo, wait_for
 
 SCREEN = re.compile(r"^ +aynig .*$", re.MULTILINE)
@@ -178,6 +180,54 @@ def test_a_reader_that_goes_away_is_no_crash(aynig: Shell) -> None:
     assert process.stderr.read() == b""
     process.stderr.close()
     assert process.wait() == 141
+
+
+# What prints, be it much or little, on either stream: (arguments, stream that is closed).
+PRINTING = [
+    (["status"], "stdout"),
+    (["status", "--json"], "stdout"),
+    (["log", "task"], "stdout"),
+    (["logs", "task"], "stdout"),
+    (["logs", "-f", "task", "--json"], "stdout"),
+    (["run"], "stdout"),
+    (["run", "--branch", "nothing"], "stdout"),
+    (["run"], "stderr"),
+    (["daemon", "--log-format", "json"], "stdout"),
+    (["daemon"], "stderr"),
+    (["doctor"], "stdout"),
+    (["hooks", "status"], "stdout"),
+    (["submit", "go", "-b", "another"], "stdout"),
+    (["--help"], "stdout"),
+    (["no-such-command"], "stderr"),
+]
+
+
+@pytest.mark.parametrize(
+    ("args", "stream"), PRINTING, ids=[f"{' '.join(args)} {name}" for args, name in PRINTING]
+)
+def test_where_nobody_reads_the_output_a_command_ends_quietly(
+    aynig: Shell, args: list[str], stream: str
+) -> None:
+    files: dict[str, str | bytes | None] = {".aynig/go": "#!/bin/sh\necho printed\n"}
+    aynig.repo.commit("x\n\naynig: go\n", branch="task", parent=aynig.repo.tip(), files=files)
+    aynig("run", "-q")
+    aynig.repo.commit("x\n\naynig: go\n", branch="task")
+    reading, writing = os.pipe()
+    os.close(reading)
+    pipes: dict[str, int] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: writing}
+    process = subprocess.Popen(
+        cli(*args),
+        cwd=aynig.repo.path,
+        stdin=subprocess.DEVNULL,
+        # With a buffer as everywhere else, whatever the environment of the tests says.
+        env={name: text for name, text in os.environ.items() if name != "PYTHONUNBUFFERED"},
+        **pipes,  # type: ignore[call-overload]
+    )
+    os.close(writing)
+    out, err = process.communicate()
+    assert process.returncode == 141
+    assert b"Traceback" not in (err or b"") + (out or b"")
+    assert b"Exception ignored" not in (err or b"")
 
 
 HEAVY = ("pygit2", "watchdog", "yaml", "rich")
