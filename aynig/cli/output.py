@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from aynig.durations import format_duration
 from aynig.text import escape, escape_json
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 # The colour of a word wherever it is shown; what is not named here is plain.
 COLOURS = {
@@ -43,9 +47,12 @@ COLOURS = {
 # The blanks that fill the last column, before the code that ends its colour.
 _TRAILING_BLANKS = re.compile(r" +((?:\x1b\[0m)*)$", re.MULTILINE)
 
-# Blanks between two columns of a table, and what a column is not cut below, in characters.
+# Blanks between two columns of a table, what a column is not cut below, and from what width on a
+# sentence can be read in one, in characters.
 _GAP = 2
 _NARROWEST = 12
+_READABLE = 36
+_INDENT = " " * 4
 # RFC 3339 has years of four digits, and datetime begins with the year 1.
 _FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
 
@@ -114,45 +121,123 @@ def paint(word: str, colour: str | None = None, *, stream: IO[str] | None = None
 
 
 def print_table(
-    headings: Sequence[str], rows: Iterable[Sequence[str]], *, stretch: str | None = None
+    headings: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    stretch: str | None = None,
+    below: Sequence[str] = (),
 ) -> None:
-    """Aligned columns; on a terminal the column `stretch` gives way first, so that rows stay lines.
+    """Aligned columns, a line a row; where a terminal is too narrow for that, nothing is cut short
+    that somebody needs.
+
+    Then the column `stretch` is broken into lines, in its place while it has room there to be
+    read, and otherwise below its row, together with the columns `below`. What is left beside each
+    other gives way only if even that is too wide. Into a pipe each row is one whole line: programs
+    read it.
 
     Every cell is escaped here: what comes out of repositories may hold control characters.
     """
     from rich.cells import cell_len
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
     cells = [[escape(cell) for cell in row] for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(headings, *cells, strict=True)]
-    terminal = sys.stdout.isatty()
     console = Console(
         file=sys.stdout, no_color=not wants_colour(), highlight=False, emoji=False, markup=False
     )
-    if terminal:
-        # Into a pipe nothing is cut: programs read it.
-        first = headings.index(stretch) if stretch in headings else 0
-        widths = _fitted(widths, console.width - _GAP * (len(widths) - 1), first)
-    console.width = sum(widths) + _GAP * len(widths)
-    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
-    for heading, width in zip(headings, widths, strict=True):
-        table.add_column(heading, no_wrap=True, overflow="ellipsis", width=width)
-    for row in cells:
-        table.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in row))
+    room = console.width if sys.stdout.isatty() else math.inf
+    layout = _layout(headings, widths, room, stretch, below)
+    console.width = sum(layout.widths) + _GAP * len(layout.widths)
     with console.capture() as captured:
-        console.print(table)
-    click.echo(_TRAILING_BLANKS.sub(r"\1", captured.get()), nl=False, color=True)
+        console.print(_table(headings, cells, layout))
+    lines = _TRAILING_BLANKS.sub(r"\1", captured.get())
+    if layout.below:
+        lines = _interleaved(lines, headings, cells, layout, int(room))
+    click.echo(lines, nl=False, color=True)
 
 
-def _fitted(widths: Sequence[int], room: int, first: int) -> list[int]:
-    """Widths that add up to `room`: column `first` gives way, then always the widest.
+class _Layout(NamedTuple):
+    """Which columns stand beside each other, how wide, and which go below their row."""
+
+    beside: list[int]
+    widths: list[int]
+    below: list[int]
+    # The column that is broken into lines where it stands.
+    broken: int | None = None
+
+
+def _layout(
+    headings: Sequence[str],
+    widths: Sequence[int],
+    room: float,
+    stretch: str | None,
+    below: Sequence[str],
+) -> _Layout:
+    everything = list(range(len(headings)))
+    if _total(widths) <= room or stretch is None:
+        return _Layout(everything, _fitted(widths, room), [])
+    first = headings.index(stretch)
+    left = room - (_total(widths) - widths[first])
+    if left >= _READABLE:
+        return _Layout(everything, [*widths[:first], int(left), *widths[first + 1 :]], [], first)
+    down = [place for place in everything if headings[place] in (stretch, *below)]
+    beside = [place for place in everything if place not in down]
+    return _Layout(beside, _fitted([widths[place] for place in beside], room), down)
+
+
+def _total(widths: Sequence[int]) -> int:
+    return sum(widths) + _GAP * (len(widths) - 1)
+
+
+def _fitted(widths: Sequence[int], room: float) -> list[int]:
+    """Widths that take no more than `room`: always the widest gives way.
 
     None gets narrower than can be read; a terminal that is too narrow for that breaks lines.
     """
     fitted = list(widths)
-    fitted[first] -= min(max(sum(fitted) - room, 0), max(fitted[first] - 2 * _NARROWEST, 0))
-    while sum(fitted) > room and max(fitted) > _NARROWEST:
+    while _total(fitted) > room and max(fitted) > _NARROWEST:
         fitted[fitted.index(max(fitted))] -= 1
     return fitted
+
+
+def _table(headings: Sequence[str], cells: Sequence[Sequence[str]], layout: _Layout) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+    for place, width in zip(layout.beside, layout.widths, strict=True):
+        broken = place == layout.broken
+        table.add_column(
+            headings[place],
+            no_wrap=not broken,
+            overflow="fold" if broken else "ellipsis",
+            width=width,
+        )
+    for row in cells:
+        shown = [row[place] for place in layout.beside]
+        table.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in shown))
+    return table
+
+
+def _interleaved(
+    lines: str, headings: Sequence[str], cells: Sequence[Sequence[str]], layout: _Layout, width: int
+) -> str:
+    """The lines of a table, below each what has no place in it; the first without its heading."""
+    heading, *rest = lines.splitlines(keepends=True)
+    found = [heading]
+    for line, row in zip(rest, cells, strict=True):
+        found.append(line)
+        for number, place in enumerate(layout.below):
+            if row[place] not in ("", "-"):
+                label = f"{headings[place]}: " if number else ""
+                found += (f"{piece}\n" for piece in _broken(label + row[place], width))
+    return "".join(found)
+
+
+def _broken(text: str, width: int) -> list[str]:
+    """A text in lines of at most `width` cells, indented."""
+    from rich.console import Console
+    from rich.text import Text
+
+    pieces = Text(text).wrap(Console(), max(width - len(_INDENT), _NARROWEST), overflow="fold")
+    return [_INDENT + piece.plain.rstrip() for piece in pieces]

@@ -70,6 +70,7 @@ def _print(rows: list[StatusRow]) -> None:
             for row in rows
         ],
         stretch="detail",
+        below=("last answer",),
     )
     if any(row.detail.endswith(NOTHING_RUNS) for row in rows):
         click.echo(f"{NOTHING_RUNS[0].upper()}{NOTHING_RUNS[1:]}.")

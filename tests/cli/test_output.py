@@ -106,20 +106,58 @@ def test_colour_is_for_terminals_that_want_it(
     ) is coloured
 
 
-@pytest.mark.parametrize("width", [80, 120])
-def test_on_a_terminal_each_row_stays_a_line(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+WORDS = [f"word{number}" for number in range(30)]
+HEADINGS = ("branch", "state", "detail", "last")
+
+
+def on_a_terminal(width: int, row: tuple[str, ...]) -> list[str]:
+    """The lines of a table with one row, on a terminal of that width."""
     terminal = Terminal()
-    monkeypatch.setenv("COLUMNS", str(width))
-    monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr("sys.stdout", terminal)
-    rows = [("task/a-rather-long-name-of-a-branch", "failed", "word " * 40, "x")]
-    print_table(("branch", "state", "detail", "last"), rows, stretch="detail")
-    lines = re.sub(r"\x1b\[[0-9;]*m", "", terminal.getvalue()).splitlines()
-    assert len(lines) == 2
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"COLUMNS": str(width), "NO_COLOR": "1", "TERM": "xterm"}.items():
+            patch.setenv(name, value)
+        patch.setattr("sys.stdout", terminal)
+        print_table(HEADINGS, [row], stretch="detail", below=("last",))
+    return re.sub(r"\x1b\[[0-9;]*m", "", terminal.getvalue()).splitlines()
+
+
+def test_where_it_fits_a_row_is_a_line() -> None:
+    assert on_a_terminal(80, ("task/a", "failed", "a few words", "x")) == [
+        "branch  state   detail       last",
+        "task/a  failed  a few words  x",
+    ]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 200])
+@pytest.mark.parametrize("branch", ["task/a", "task/a-rather-long-name-of-a-branch"])
+def test_on_a_terminal_nothing_of_a_long_detail_is_cut(branch: str, width: int) -> None:
+    lines = on_a_terminal(width, (branch, "failed", " ".join(WORDS), "the last answer"))
     assert max(map(len, lines)) <= width
-    assert "failed" in lines[1]
-    assert "…" in lines[1]
+    assert "".join(lines).count("…") == (width == 40 and len(branch) > 20)
+    assert re.findall(r"word\d+", "\n".join(lines)) == WORDS
+    assert sum("the last answer" in line for line in lines) == 1
+
+
+def test_where_a_column_is_too_narrow_to_be_read_its_text_stands_below_the_row() -> None:
+    row = ("task/a-rather-long-name-of-a-branch", "dirty-worktree", "word " * 8, "done: it")
+    assert on_a_terminal(60, row) == [
+        "branch                               state",
+        "task/a-rather-long-name-of-a-branch  dirty-worktree",
+        "    word word word word word word word word",
+        "    last: done: it",
+    ]
+
+
+def test_where_it_can_be_read_in_its_column_it_is_broken_there() -> None:
+    assert on_a_terminal(80, ("task/a", "failed", " ".join(["word"] * 15), "x")) == [
+        "branch  state   detail                                                      last",
+        "task/a  failed  word word word word word word word word word word word      x",
+        "                word word word word",
+    ]
+
+
+def test_a_row_without_a_detail_has_no_line_below() -> None:
+    assert len(on_a_terminal(40, ("a" * 30, "failed", "-", ""))) == 2
 
 
 def test_json_is_one_list_with_what_is_no_text_escaped(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
+import pytest
+
 from tests.cli.conftest import Shell
 from tests.world import SCRIPT_OK
 
@@ -72,3 +76,16 @@ def test_that_nothing_runs_is_said_once_below_the_table(aynig: Shell) -> None:
     said = aynig("status")
     assert said.out.count("nothing runs here") + said.out.count("Nothing runs here") == 1
     assert said.lines[-1].startswith("Nothing runs here: `aynig run`")
+
+
+def test_at_80_columns_the_whole_detail_can_be_read(
+    aynig: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    branch = "feature/a-rather-long-name"
+    aynig.repo.commit("x\n\naynig: Bad State!\n", branch=branch, parent=aynig.repo.tip())
+    (row,) = aynig("status", "--json").rows
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", aynig("status").out)
+    assert all(len(line) <= 80 for line in shown.splitlines())
+    assert row["detail"] in " ".join(shown.split())
