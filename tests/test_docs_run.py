@@ -1,0 +1,305 @@
+"""The examples of the documents work as they are written: each is taken from its page and run.
+
+Places that every machine has its own of (`~`, `/srv`) lie in the sandbox; nothing else of an
+example is changed. What can't be run here is named in NOT_RUN, with the reason.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from aynig.config import parse_workflow
+from aynig.model import ENDED_STATES, HELD_STATES
+from tests.stage import daemon
+from tests.test_docs import PAGES, ROOT, page
+from tests.world import GitRepo, wait_for
+
+# (page, number of the block in it) -> why it is not run here.
+NOT_RUN = {
+    ("CONTRIBUTING.md", 0): "clones and tests the checkout",
+    ("README.md", 0): "builds and tests the checkout",
+    ("README.md", 1): "what the demonstration prints: tests/test_docs.py",
+    ("README.md", 2): "what the demonstration prints",
+    ("README.md", 3): "installs from the network",
+    ("docs/architecture.md", 0): "a picture",
+    ("docs/one-shot.md", 1): "a line of a crontab",
+    ("docs/operating.md", 0): "a unit of systemd",
+    ("docs/operating.md", 1): "needs systemd",
+    ("docs/protocol.md", 0): "a message",
+    ("examples/parallel-checks/README.md", 0): "tests/examples",
+    ("examples/parallel-checks/README.md", 1): "tests/examples",
+    ("examples/review-loop/README.md", 0): "a picture",
+    ("examples/review-loop/README.md", 1): "tests/examples",
+    ("examples/review-loop/README.md", 2): "tests/examples",
+}
+
+_FENCED = re.compile(r"^```[a-z]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_INDENTED = re.compile(r"(?<=\n\n)(?: {4}.*\n|\n(?= {4}))+")
+
+
+def blocks(name: str) -> list[str]:
+    """The blocks of code of a page, in order."""
+    text = page(name)
+    fenced = list(_FENCED.finditer(text))
+    # Within a fence, an indented line is no block of its own.
+    outside = "".join(
+        character if not any(one.start() <= at < one.end() for one in fenced) else "x"
+        for at, character in enumerate(text)
+    )
+    found = [(one.start(), one[1]) for one in fenced]
+    found += [
+        (one.start(), re.sub("^    ", "", one[0], flags=re.MULTILINE))
+        for one in _INDENTED.finditer(outside)
+    ]
+    return [block for _, block in sorted(found)]
+
+
+@dataclass(frozen=True)
+class Shell:
+    """A POSIX shell in which `aynig` is on the PATH and git knows who commits."""
+
+    home: Path
+
+    def run(self, text: str, cwd: Path, **env: str) -> str:
+        """Run a block of a page to its end; what it prints on standard output."""
+        done = subprocess.run(
+            ["sh", "-e", "-c", self.placed(text)],
+            cwd=cwd,
+            env={**os.environ, "PYTHONPATH": str(ROOT), **env},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def placed(self, text: str) -> str:
+        return text.replace("server:/srv/", "/srv/").replace("/srv/", f"{self.home}/srv/")
+
+
+@pytest.fixture
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    home, programs = tmp_path / "home", tmp_path / "programs"
+    for folder in (home / "srv/git", home / "work", programs):
+        folder.mkdir(parents=True)
+    program = programs / "aynig"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m aynig "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+    return Shell(home)
+
+
+def test_each_block_is_run_here_or_it_is_said_why_not() -> None:
+    source = Path(__file__).read_text()
+    for path in PAGES:
+        name = str(path.relative_to(ROOT))
+        taken = {
+            int(number) for number in re.findall(rf'blocks\("{re.escape(name)}"\)\[(\d+)\]', source)
+        }
+        named = {number for place, number in NOT_RUN if place == name}
+        assert taken | named == set(range(len(blocks(name)))), name
+        assert not taken & named, name
+
+
+# --- README.md -------------------------------------------------------------------------------
+
+
+def anonymous(history: str) -> list[str]:
+    """Lines of `git log --oneline` without oids and names of branches."""
+    return [re.sub(r"^[0-9a-f]{7} (\(\S+\) )?", "", line) for line in history.splitlines()]
+
+
+def test_the_first_state_of_the_readme(shell: Shell, tmp_path: Path) -> None:
+    shell.run("git init --quiet trial", tmp_path)
+    trial = tmp_path / "trial"
+    said = shell.run(blocks("README.md")[4], trial)
+    shown = anonymous(blocks("README.md")[5])
+    assert anonymous("\n".join(said.splitlines()[-3:])) == shown
+    shell.run(blocks("README.md")[6], trial)
+    assert GitRepo(trial).message("HEAD").startswith(shown[0])
+    assert (trial / "words.txt").read_text().split() == ["5"]
+
+
+# --- docs/states.md --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def written(shell: Shell, repo: GitRepo) -> GitRepo:
+    """A repository with the two scripts of the page, each under the name that the page gives."""
+    folder = repo.path / ".aynig"
+    folder.mkdir()
+    (folder / "shout").write_text(blocks("docs/states.md")[1])
+    (folder / "review-needed").write_text(blocks("docs/states.md")[2])
+    shell.run(blocks("docs/states.md")[3], repo.path)
+    return repo
+
+
+def test_the_scripts_of_the_page_hand_on_to_each_other_and_end(written: GitRepo) -> None:
+    line = written.git("log", "--first-parent", "--format=%s", "main..task/loud")
+    assert line.splitlines() == [
+        "review-needed -> done: 3 loud words",
+        "shout -> review-needed: made it louder",
+        "shout: Three little words",
+    ]
+    assert written.git("show", "task/loud:loud.txt") == "THREE LITTLE WORDS"
+
+
+def test_the_page_shows_where_its_scripts_lie(written: GitRepo) -> None:
+    shown = {line.split()[0] for line in blocks("docs/states.md")[0].splitlines() if line.strip()}
+    listed = written.git("ls-tree", "-r", "--name-only", "main", ".aynig/").splitlines()
+    assert {path.removeprefix(".aynig/") for path in listed} <= shown
+
+
+def test_a_script_is_tried_out_by_hand_and_then_for_real(shell: Shell, written: GitRepo) -> None:
+    said = shell.run(blocks("docs/states.md")[6], written.path)
+    assert "exit 0\nmade it louder\n\naynig: review-needed\n" in said
+    said = shell.run(blocks("docs/states.md")[7], written.path)
+    assert "3 loud words" in said
+    assert written.tip("try/one") == ""
+
+
+@pytest.mark.parametrize(("status", "state"), [(0, "done"), (7, "go")])
+def test_the_script_that_asks_for_a_later_retry(
+    shell: Shell, repo: GitRepo, tmp_path: Path, status: int, state: str
+) -> None:
+    # No network here: a curl that succeeds, and one that can't connect.
+    curl = tmp_path / "programs" / "curl"
+    curl.write_text(f"#!/bin/sh\n: >data.json\nexit {status}\n")
+    curl.chmod(0o755)
+    files: dict[str, str | bytes | None] = {".aynig/go": blocks("docs/states.md")[4]}
+    repo.commit("x\n\naynig: go\n", branch="task", parent=repo.tip(), files=files)
+    shell.run("aynig run --quiet", repo.path)
+    assert repo.state("task") == state
+    held = shell.run("aynig status", repo.path)
+    assert ("waiting" in held and "example.org does not answer" in held) is (state == "go")
+
+
+@pytest.mark.parametrize(
+    ("line", "state"),
+    [
+        ('echo "aynig: approved" >>"$AYNIG_RESPONSE"', "approved"),
+        ('aynig respond approved -m "2 findings fixed" --meta coverage=91', "approved"),
+    ],
+)
+def test_the_ways_to_answer(shell: Shell, repo: GitRepo, line: str, state: str) -> None:
+    assert f"`{line}`" in page("docs/states.md")
+    files: dict[str, str | bytes | None] = {".aynig/go": f"#!/bin/sh\n{line}\n"}
+    repo.commit("x\n\naynig: go\n", branch="task", parent=repo.tip(), files=files)
+    shell.run("aynig run --quiet", repo.path)
+    assert repo.state("task") == state
+
+
+def test_the_workflows_that_are_shown_can_be_read() -> None:
+    ours = parse_workflow(blocks("docs/states.md")[5].encode(), where="states.md")
+    named = {name for name, _ in ours.states} | {
+        state for _, one in ours.states for state in (one.next, one.on_failure) if state
+    }
+    assert named <= {"shout", "review-needed"} | ENDED_STATES | HELD_STATES
+    assert parse_workflow(blocks("docs/protocol.md")[1].encode(), where="protocol.md").states
+
+
+# --- docs/local-daemon.md --------------------------------------------------------------------
+
+
+def test_a_local_daemon(shell: Shell) -> None:
+    for name in ("api", "web"):
+        GitRepo.init(shell.home / "work" / name)
+    api = GitRepo(shell.home / "work/api")
+    *begin, last = blocks("docs/local-daemon.md")[0].strip().splitlines()
+    assert last == "aynig daemon"
+    shell.run("\n".join(begin), shell.home)
+    with daemon(api.path):
+        shell.run(blocks("docs/local-daemon.md")[1], api.path)
+        shell.run(blocks("docs/local-daemon.md")[2], api.path)
+        wait_for(lambda: api.state("main") == "done", what="the answer on main")
+        shell.run(blocks("docs/local-daemon.md")[4], api.path)
+        wait_for(lambda: api.state("task/a-first-task") == "done", what="the answer")
+    for line in blocks("docs/local-daemon.md")[3].strip().splitlines():
+        words = line.replace("~", str(shell.home)).replace("'", "").split()
+        assert words[:2] == ["aynig", "daemon"]
+        with daemon(api.path, *words[2:]) as started:
+            assert started.process.poll() is None
+
+
+# --- docs/one-shot.md ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def origin(shell: Shell, repo: GitRepo) -> GitRepo:
+    """A remote with a task, and `project` beside it, a clone with its default branch only."""
+    repo.commit("scripts", files={".aynig/go": "#!/bin/sh\n"})
+    repo.commit("x\n\naynig: go\n", branch="task/one", parent=repo.tip())
+    shell.run("git clone --quiet --single-branch . ../project", repo.path)
+    return repo
+
+
+def test_one_shot(shell: Shell, origin: GitRepo) -> None:
+    project = origin.path.parent / "project"
+    shell.run("git fetch --quiet origin task/one:task/one", project)
+    shell.run(blocks("docs/one-shot.md")[0], project)
+    assert GitRepo(project).state("task/one") == "done"
+
+
+@pytest.mark.parametrize("trusted", [False, True], ids=["as it is", "with scripts of main"])
+def test_one_shot_in_ci(shell: Shell, origin: GitRepo, trusted: bool) -> None:
+    project = origin.path.parent / "project"
+    if trusted:
+        shell.run(blocks("docs/one-shot.md")[3], project)
+    steps = re.findall(r"^  - run: (.*)$", blocks("docs/one-shot.md")[2], re.MULTILINE)
+    assert steps.pop(0) == "pip install aynig"
+    for step in steps:
+        shell.run(step, project)
+    assert origin.state("task/one") == "done"
+
+
+# --- docs/operating.md -----------------------------------------------------------------------
+
+
+def test_hooks_are_installed_and_taken_out(shell: Shell, repo: GitRepo, bare: GitRepo) -> None:
+    lines = blocks("docs/operating.md")[2].strip().splitlines()
+    for line in lines:
+        shell.run(line, bare.path if "--server" in line else repo.path)
+    assert not list((repo.git_dir / "hooks").glob("post-commit*"))
+    assert (bare.path / "hooks/post-receive").exists()
+
+
+def test_rescued_work_is_got_back(shell: Shell, repo: GitRepo) -> None:
+    files: dict[str, str | bytes | None] = {".aynig/go": "#!/bin/sh\necho work >it\nexit 1\n"}
+    repo.commit("x\n\naynig: go\n", branch="task", parent=repo.tip(), files=files)
+    shell.run("aynig run --quiet || true", repo.path)
+    repo.git("checkout", "--quiet", "task")
+    run = repo.fields("HEAD")["run"]
+    shell.run(blocks("docs/operating.md")[3].replace("RUN", run), repo.path)
+    assert (repo.path / "it").read_text() == "work\n"
+    assert repo.git("for-each-ref", "refs/aynig/rescue") == ""
+
+
+# --- docs/post-receive.md --------------------------------------------------------------------
+
+
+def test_a_server_with_the_hook(shell: Shell, tmp_path: Path) -> None:
+    shell.run(blocks("docs/post-receive.md")[0], tmp_path)
+    server = GitRepo(shell.home / "srv/git/project.git", bare=True)
+    *before, last = blocks("docs/post-receive.md")[1].strip().splitlines()
+    assert last.startswith("git pull --ff-only ")
+    with daemon(tmp_path, *shell.placed(blocks("docs/post-receive.md")[3]).split()[2:]):
+        shell.run("\n".join(before), tmp_path)
+        wait_for(lambda: server.state("task/hello") == "done", what="the answer")
+    shell.run(last, tmp_path / "project")
+    assert GitRepo(tmp_path / "project").state("task/hello") == "done"
+
+
+def test_the_settings_of_a_server(shell: Shell, bare: GitRepo) -> None:
+    bare.git("branch", "trusted")
+    shell.run(blocks("docs/post-receive.md")[2], bare.path)
+    shell.run(blocks("docs/post-receive.md")[4], bare.path)
+    assert "task/*" in bare.git("config", "aynig.branch")
+    shell.run("aynig run && aynig doctor", bare.path)
