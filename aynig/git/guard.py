@@ -49,6 +49,8 @@ class _Watch:
     entries: Entries
     # Announcements from before this time are part of `entries`; seconds since the epoch.
     since: float
+    # How much of what processes tell each other of is known.
+    heard: int
     active: dict[str, list[str]] = field(default_factory=dict)
 
 
@@ -102,24 +104,34 @@ class SharedGuard:
             self._known = (mark, read_entries(self._root))
         # Where runs of another process are under way, theirs is the state from before.
         earlier = self._before.agree(self._known[1])
+        heard = self._before.told
         if earlier is None or earlier == self._known[1]:
-            return _Watch(mark, dict(self._known[1]), since)
-        return _Watch((), earlier, 0.0)
+            return _Watch(mark, dict(self._known[1]), since, heard)
+        return _Watch((), earlier, 0.0, heard)
 
     def _check(self, watch: _Watch, run: str = "") -> None:
         """Put back what has changed; `run` is the one that has just ended."""
         if read_marks(self._root) == watch.mark:
             return
         keep = self._keep / (run or min(watch.active)) / "changed"
-        announced = _read_announced(self._repo, watch.since)
-        # Folders first: what seems to lie in one may lie behind a link that took its place.
-        offences = self._settle(watch, announced, keep, FOLDERS)
-        offences += self._settle(watch, announced, keep, None)
+        # One process at a time, which sees what the others have let pass.
+        with _announcements(self._repo, fcntl.LOCK_EX) as place:
+            announced = _read_announced(place, watch.since)
+            watch.entries = self._before.read() or watch.entries
+            before = dict(watch.entries)
+            # Folders first: what seems to lie in one may lie behind a link that took its place.
+            offences = self._settle(watch, announced, keep, FOLDERS)
+            offences += self._settle(watch, announced, keep, None)
+            if watch.entries != before:
+                self._before.write(watch.entries)
+            if offences:
+                self._before.tell(_sentence(offences, self._shown(keep) if keep.exists() else ""))
+            # Of a script of ours it may have been that another process has put something back.
+            sentences = self._before.hear(watch.heard)
+            watch.heard = self._before.told
         watch.mark = read_marks(self._root)
-        if offences:
-            sentence = _sentence(offences, self._shown(keep) if keep.exists() else "")
-            for blame in watch.active.values():
-                blame.append(sentence)
+        for blame in watch.active.values():
+            blame += sentences
 
     def _settle(
         self,
@@ -240,8 +252,8 @@ def announcing(repo: Repo) -> Iterator[None]:
             save_entries(place, told)
 
 
-def _read_announced(repo: Repo, since: float) -> dict[str, Entry | None]:
-    with _announcements(repo, fcntl.LOCK_SH) as place, contextlib.suppress(FileNotFoundError):
+def _read_announced(place: Path, since: float) -> dict[str, Entry | None]:
+    with contextlib.suppress(FileNotFoundError):
         if place.stat().st_mtime >= since:
             return load_entries(place) or {}
     return {}
@@ -271,25 +283,54 @@ class _Before:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._place = folder / "before.json"
+        self._told = folder / "put-back"
         self._fd: int | None = None
         self._written: tuple[Mark | None, Entries] | None = None
 
     def agree(self, now: Entries) -> Entries | None:
         """What the runs of other processes began with; None where there are none, and `now` is
         what counts from here on."""
-        place = self._folder / "before.json"
         fd = self._open()
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             fcntl.flock(fd, fcntl.LOCK_SH)
-            found = load_entries(place)
-            return None if found is None else {name: each for name, each in found.items() if each}
-        if self._written is None or self._written != (mark_of(place), now):
-            save_entries(place, dict(now))
-            self._written = (mark_of(place), now)
+            return self.read()
+        self._told.unlink(missing_ok=True)
+        if self._written is None or self._written != (mark_of(self._place), now):
+            self.write(now)
+            self._written = (mark_of(self._place), dict(now))
         fcntl.flock(fd, fcntl.LOCK_SH)
         return None
+
+    def read(self) -> Entries | None:
+        """What all have agreed on; None where that can't be read."""
+        found = load_entries(self._place)
+        return None if found is None else {name: each for name, each in found.items() if each}
+
+    def write(self, entries: Entries) -> None:
+        """Let all agree on something else: a change that may stay."""
+        save_entries(self._place, dict(entries))
+
+    def tell(self, sentence: str) -> None:
+        """Let all know that something was put back."""
+        with self._told.open("a", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(f"{sentence}\n")
+
+    @property
+    def told(self) -> int:
+        """How many bytes `hear` would give from the beginning."""
+        with contextlib.suppress(OSError):
+            return self._told.stat().st_size
+        return 0
+
+    def hear(self, since: int) -> list[str]:
+        """What was put back since then, by whichever process."""
+        with contextlib.suppress(OSError):
+            data = self._told.read_bytes()[since:]
+            return data.decode("utf-8", "surrogateescape").splitlines()
+        return []
 
     def release(self) -> None:
         if self._fd is not None:

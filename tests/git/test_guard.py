@@ -322,7 +322,7 @@ def test_what_a_command_announces_stays_and_nothing_beside_it(lab: Lab) -> None:
         with lab.another().watching("second") as second:
             write("hooks/post-checkout")(lab.root)
     assert lab.shared() == after
-    assert first == []
+    assert first == second
     assert names(second) == ["hooks/post-checkout"]
 
 
@@ -396,6 +396,35 @@ def test_a_process_that_begins_after_a_change_does_not_keep_it(
         pass
     assert fresh == []
     assert lab.shared() == changed
+
+
+def test_what_one_process_let_pass_is_not_undone_by_another(lab: Lab) -> None:
+    one, two = lab.guard.watching("one"), lab.another().watching("two")
+    blame = (one.__enter__(), two.__enter__())
+    lab.world.git("remote", "add", "fork", "https://example.org/fork.git")
+    with lab.guard.watching("beside"):
+        pass
+    after = lab.shared()
+    hooks_path(lab.root)
+    for each in (two, one):
+        each.__exit__(None, None, None)
+    assert lab.shared() == after
+    assert names(blame[1]) == [HOOKS_PATH]
+
+
+def test_runs_of_another_process_are_blamed_by_it_too(lab: Lab) -> None:
+    other = lab.another()
+    with lab.guard.watching("one") as one:
+        with other.watching("two") as two:
+            hooks_path(lab.root)
+        with other.watching("later") as later:
+            pass
+    assert one == two
+    assert names(one) == [HOOKS_PATH]
+    assert later == []
+    with lab.guard.watching("next") as next_one:
+        write("hooks/post-commit")(lab.root)
+    assert names(next_one) == ["hooks/post-commit"]
 
 
 # --- cost ---------------------------------------------------------------------------------------
