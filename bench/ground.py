@@ -12,8 +12,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 # States of the test repositories: one that does nothing, one that rings, one without an end.
 EMPTY, RING, ENDLESS = "empty", "ring", "endless"
@@ -151,19 +150,50 @@ def _data(text: str) -> bytes:
     return b"data %d\n%s\n" % (len(raw), raw)
 
 
-class Daemon:
+class Child:
+    """A process that is talked with by pipes, and ended where its `with` block ends."""
+
+    def __init__(self, command: Sequence[str], folder: Path | None = None) -> None:
+        self._process = subprocess.Popen(
+            command,
+            cwd=folder,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def tell(self, text: str) -> None:
+        """Write to its standard input."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(text.encode())
+        self._process.stdin.flush()
+
+    def read_line(self) -> bytes:
+        """Its next line; raises RuntimeError where there is none any more."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self._process.args!r} has ended")
+        return line
+
+    def end(self) -> None:
+        """Its standard input is at its end; wait until it has seen that."""
+        with contextlib.suppress(BrokenPipeError):
+            self._process.communicate(timeout=_PATIENCE)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.end()
+
+
+class Daemon(Child):
     """`aynig daemon` as a process of its own; what it logs is read here."""
 
     def __init__(self, ground: Ground, *, jobs: int = 2) -> None:
-        self._process = subprocess.Popen(
-            [
-                sys.executable, "-m", "aynig", "daemon", str(ground.path),
-                "--jobs", str(jobs), "--log-format", "json",
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        command = [sys.executable, "-m", "aynig", "daemon", str(ground.path)]
+        super().__init__([*command, "--jobs", str(jobs), "--log-format", "json"])
         self.await_notices("watching")
 
     @property
@@ -176,13 +206,10 @@ class Daemon:
 
     def read_notices(self, kind: str, count: int = 1) -> list[tuple[float, dict[str, Any]]]:
         """`await_notices` with the notices themselves."""
-        assert self._process.stdout is not None
         wanted = f'"kind": "{kind}"'.encode()
         found: list[tuple[float, bytes]] = []
         while len(found) < count:
-            line = self._process.stdout.readline()
-            if not line:
-                raise RuntimeError("the daemon has ended")
+            line = self.read_line()
             if wanted in line:
                 found.append((time.perf_counter(), line))
             elif b'"kind": "problem"' in line:
@@ -201,19 +228,7 @@ class Daemon:
                 return int(line.split()[1]) / 1000
         raise RuntimeError("no VmRSS in /proc")
 
-    def stop(self) -> None:
+    def end(self) -> None:
         """Ask it to drain, at last."""
         self._process.send_signal(signal.SIGTERM)
-        with contextlib.suppress(BrokenPipeError):
-            self._process.communicate(timeout=_PATIENCE)
-
-    def __enter__(self) -> Daemon:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
+        super().end()

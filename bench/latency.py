@@ -59,7 +59,7 @@ def measure(pair: Pair, rounds: int) -> tuple[list[float], list[float]]:
                 ours += _chunk(pair.ours, our_updater, bells[0], answered, _CHUNK)
                 # Only while it is its turn: it keeps a processor busy.
                 with Poller(pair.plain, "task", worktree) as poller:
-                    plain += _chunk(pair.plain, plain_updater, bells[1], poller.read, _CHUNK)
+                    plain += _chunk(pair.plain, plain_updater, bells[1], poller.read_line, _CHUNK)
     finally:
         for bell in bells:
             os.close(bell)

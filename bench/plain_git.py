@@ -10,9 +10,8 @@ import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 
-from bench.ground import Ground
+from bench.ground import Child, Ground
 
 LIST_TRAILERS = ("for-each-ref", "--format=%(refname) %(contents:trailers)", "refs/heads/")
 
@@ -61,40 +60,27 @@ def make_worktree(ground: Ground, number: int = 0) -> Path:
     return path
 
 
-def _shell(ground: Ground, script: str, *args: str, lines: Sequence[str] = ()) -> None:
-    subprocess.run(
-        ["sh", "-c", script, "sh", *args],
-        cwd=ground.path,
-        input="".join(f"{line}\n" for line in lines).encode(),
-        check=True,
-    )
-
-
 def run_chain(ground: Ground, branch: str, worktree: Path, states: int) -> None:
     """Carry a chain on by so many states."""
-    _shell(ground, _CHAIN, branch, str(worktree), str(states))
+    _await([_start(_shell(_CHAIN, branch, worktree, states), ground.path)])
 
 
 def run_many(ground: Ground, branches: Sequence[str], worktrees: Sequence[Path]) -> None:
     """One state of each branch, by a loop for each worktree side by side."""
     loops = []
     for number, worktree in enumerate(worktrees):
-        loop = subprocess.Popen(
-            ["sh", "-c", _MANY, "sh", str(worktree)], cwd=ground.path, stdin=subprocess.PIPE
-        )
+        loop = _start(_shell(_MANY, worktree), ground.path, stdin=subprocess.PIPE)
         assert loop.stdin is not None
-        loop.stdin.write(
-            "".join(f"{name}\n" for name in branches[number :: len(worktrees)]).encode()
-        )
+        share = branches[number :: len(worktrees)]
+        loop.stdin.write("".join(f"{name}\n" for name in share).encode())
         loop.stdin.close()
         loops.append(loop)
-    if any(loop.wait() for loop in loops):
-        raise RuntimeError("the shell loop failed")
+    _await(loops)
 
 
 def list_trailers(ground: Ground) -> None:
     """All branches with their trailers."""
-    subprocess.run(["git", *LIST_TRAILERS], cwd=ground.path, stdout=subprocess.DEVNULL, check=True)
+    _await([_start(["git", *LIST_TRAILERS], ground.path)])
 
 
 _STATUS = ("git", "status", "--porcelain", "--untracked-files=all", "--ignored=matching")
@@ -103,76 +89,49 @@ _STATUS = ("git", "status", "--porcelain", "--untracked-files=all", "--ignored=m
 def status_of_all(worktrees: Sequence[Path]) -> float:
     """Seconds for what has to be known of a worktree before it is lent again; all at a time."""
     begun = time.perf_counter()
-    children = [
-        subprocess.Popen(_STATUS, cwd=worktree, stdout=subprocess.DEVNULL) for worktree in worktrees
-    ]
-    if max(child.wait() for child in children):
-        raise RuntimeError("git status failed")
+    _await([_start(_STATUS, worktree) for worktree in worktrees])
     return time.perf_counter() - begun
 
 
-class Poller:
+def _shell(script: str, *args: object) -> list[str]:
+    return ["sh", "-c", script, "sh", *map(str, args)]
+
+
+def _start(
+    command: Sequence[str], folder: Path, stdin: int = subprocess.DEVNULL
+) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command, cwd=folder, stdin=stdin, stdout=subprocess.DEVNULL)
+
+
+def _await(children: Sequence[subprocess.Popen[bytes]]) -> None:
+    failed = [child.args for child in children if child.wait()]
+    if failed:
+        raise RuntimeError(f"failed: {failed}")
+
+
+class Poller(Child):
     """The shell loop that waits for a branch to move."""
 
     def __init__(self, ground: Ground, branch: str, worktree: Path) -> None:
-        self._process = subprocess.Popen(
-            ["sh", "-c", _POLL, "sh", branch, str(worktree)],
-            cwd=ground.path,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.read()
+        super().__init__(_shell(_POLL, branch, worktree), ground.path)
+        # It says that it is ready; then come the oids of its answers.
+        self.read_line()
 
-    def read(self) -> str:
-        """Its next line: `ready`, then the oid of each answer."""
-        assert self._process.stdout is not None
-        return self._process.stdout.readline().strip()
-
-    def __enter__(self) -> Poller:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def end(self) -> None:
+        """It has no end of its own."""
         self._process.kill()
-        self._process.communicate()
+        super().end()
 
 
-class Updater:
+class Updater(Child):
     """A `git update-ref --stdin` that is kept open, to know the moment when a ref has moved."""
 
     def __init__(self, ground: Ground) -> None:
-        self._process = subprocess.Popen(
-            ["git", "update-ref", "--stdin"],
-            cwd=ground.path,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-        )
+        super().__init__(["git", "update-ref", "--stdin"], ground.path)
 
     def move(self, ref: str, oid: str) -> float:
         """Point a ref at `oid`; the moment (perf_counter) at which git said that it does."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(f"start\nupdate {ref} {oid}\ncommit\n".encode())
-        answer = b""
-        while not answer.endswith(b"commit: ok\n"):
-            chunk = self._process.stdout.read(4096)
-            if not chunk:
-                raise RuntimeError(f"git could not move {ref}")
-            answer += chunk
+        self.tell(f"start\nupdate {ref} {oid}\ncommit\n")
+        while self.read_line() != b"commit: ok\n":
+            pass
         return time.perf_counter()
-
-    def __enter__(self) -> Updater:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._process.communicate()
