@@ -393,7 +393,8 @@ def _known(key: str, where: str) -> Setting:
     name = key if re.fullmatch(r"[A-Za-z0-9.-]+", key) else quote(key)
     raise ConfigError(
         f"{where}: {name}: unknown setting{meant}",
-        hint=f"Remove it: git config --unset-all {shell_word(key)}",
+        hint="Remove it (with --global where it is set for all repositories): "
+        f"git config --unset-all {shell_word(key)}",
     )
 
 

@@ -26,7 +26,7 @@ from aynig.model import (
 )
 from aynig.respond import write_state
 from aynig.site import Site, limits_of
-from aynig.text import escape, quote, shorten
+from aynig.text import escape, operand, quote, shorten
 
 _SUBJECT_WIDTH = 100
 _SLUG_WIDTH = 40
@@ -199,7 +199,10 @@ def retry(site: Site, branch: str) -> Written:
     """
     ref, info, tip = _tip(site, branch)
     if _live_lease(site, ref, info.oid) is not None:
-        raise UserError(f"{escape(branch)} is running", hint="Cancel it first: `aynig cancel`.")
+        raise UserError(
+            f"{escape(branch)} is running",
+            hint=f"Cancel it first: `aynig cancel {operand(branch)}`.",
+        )
     if _is_retry(info, tip) and not _has_run(site, ref, info):
         raise UserError(
             f"{escape(branch)} was retried already and has not run since",

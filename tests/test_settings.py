@@ -179,7 +179,7 @@ def test_an_unknown_key_is_refused_with_what_was_meant(key: str, message: str) -
     assert message in str(caught.value)
     assert ("did you mean" in str(caught.value)) is ("did you mean" in message)
     assert (str(caught.value) + caught.value.hint).isprintable()
-    assert caught.value.hint.startswith("Remove it: git config --unset-all ")
+    assert caught.value.hint.startswith("Remove it (with --global ")
 
 
 def test_keys_of_others_are_passed_over() -> None:

@@ -53,6 +53,20 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            from aynig.text import nearest
+
+            near = nearest(args[0], COMMANDS)
+            if near is None:
+                raise
+            text = f"{error.message.rstrip('.')}, did you mean {near}?"
+            raise click.UsageError(text, ctx) from error
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))

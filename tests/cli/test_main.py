@@ -258,3 +258,13 @@ def test_the_module_runs_as_a_program(aynig: Shell) -> None:
     )
     assert done.stdout.startswith(b"aynig ")
     assert main.run(["--version"]) == 0
+
+
+@pytest.mark.parametrize(("given", "meant"), [("statu", "status"), ("submitt", "submit")])
+def test_a_command_that_is_nearly_one_is_told_from_one_that_is_none(
+    given: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run([given]) == 2
+    assert f"'{given}', did you mean {meant}? See `aynig --help`." in capsys.readouterr().err
+    assert main.run(["quux"]) == 2
+    assert "did you mean" not in capsys.readouterr().err
