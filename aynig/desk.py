@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from aynig import notices
 from aynig.ending import Finished, Pending
 from aynig.errors import AynigError, RepositoryError, as_unwritable, told
+from aynig.execution import Started
 from aynig.executors import Control
 from aynig.facts import trusted_commit
 from aynig.model import ENDED_STATES, Hold, RefChange
 from aynig.notices import Observer
 from aynig.plan import FIRST_RECHECK, LONGEST_RECHECK
-from aynig.reconcile import Outcome, Reconciler, Started
+from aynig.reconcile import Outcome, Reconciler
 from aynig.site import Site
 
 # Holds that end by themselves, and soon: another runner at the same commit, a lock.

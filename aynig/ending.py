@@ -54,7 +54,10 @@ class Pending:
     kept: str = ""
 
 
-def conclude(site: Site, pending: Pending) -> Finished | Pending:
+Ended = Finished | Pending
+
+
+def conclude(site: Site, pending: Pending) -> Ended:
     """Make the answer the tip; where it can't be now, wait; where it never can, keep it."""
     try:
         pending = _written(pending)
@@ -74,7 +77,7 @@ def conclude(site: Site, pending: Pending) -> Finished | Pending:
     return _landed(site, pending)
 
 
-def conclude_again(site: Site, pending: Pending) -> Finished | Pending:
+def conclude_again(site: Site, pending: Pending) -> Ended:
     """The same for an answer that could not land before; its lease is renewed first."""
     answer = pending.answer
     if answer is not None and site.repo.read_ref(pending.plan.event.ref) == answer.oid:
@@ -137,7 +140,7 @@ def _wait(site: Site, pending: Pending, error: Exception) -> Pending:
     return replace(pending, word=_why(error), detail=told(error), kept=kept)
 
 
-def _refuse(site: Site, pending: Pending, why: str) -> Finished | Pending:
+def _refuse(site: Site, pending: Pending, why: str) -> Ended:
     """The answer can never land: it is kept, and the lease goes back."""
     rescued = pending.answer.rescue if pending.answer is not None else ""
     try:

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from aynig.ending import Finished
+from aynig.execution import Started
 from aynig.model import Hold, branch_of
-from aynig.reconcile import Started
 from aynig.scan import Tip
 from aynig.site import Site
 from aynig.story import RunRow, row_of_run
