@@ -45,11 +45,16 @@ def apply(changes: Iterable[RefChange], refs: dict[str, str]) -> None:
             refs[change.ref] = change.new
 
 
-def settle(reader: RefReader) -> Look:
-    """Look until no time stamp is too young to be trusted; the last look."""
+def settle(reader: RefReader, told: dict[str, str] | None = None) -> Look:
+    """Look until no time stamp is too young to be trusted; the last look.
+
+    What each of the looks tells is added to `told`.
+    """
 
     def look() -> Look | None:
         found = reader.look()
+        if told is not None:
+            apply(found.changes, told)
         return found if found.settled else None
 
     found = wait_for(look, what="a settled look")
@@ -696,8 +701,7 @@ def test_no_ref_seems_gone_while_others_write_and_pack(repo: GitRepo, rounds: in
             writer.kill()
             writer.wait()
     assert looks > rounds
-    last = settle(reader)
-    apply(last.changes, told)
+    last = settle(reader, told)
     assert told == last.refs == as_git_says(repo)
     assert last.broken == {}
 
