@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -17,7 +19,8 @@ from aynig.errors import (
     as_unwritable,
     told,
 )
-from aynig.model import Deferral, Lease, Plan, RunResult
+from aynig.model import Deferral, Lease, Plan, RunResult, Statement
+from aynig.policies import setback
 from aynig.rescue import drop_rescue, rescue
 from aynig.respond import Answer, DirtyWorktree, land
 from aynig.site import Site
@@ -97,13 +100,65 @@ def conclude_again(site: Site, pending: Pending) -> Ended:
 
 def abandon(site: Site, pending: Pending) -> Finished:
     """Keep the answer and give the lease back: this runner has to stop."""
+    plan, lease = pending.plan, pending.lease
     try:
+        pending = _written(pending)
         kept = pending.kept or _keep(site, pending)
+        detail = f"{pending.detail}; the answer is kept under {kept}"
+        assert pending.answer is not None
+        deferral = site.leases.defer(
+            lease, 0.0, pending.detail, hold=pending.word, answer=pending.answer.oid, kept=kept
+        )
     except (AynigError, OSError) as error:
-        kept = f"no ref: {told(error)}"
-    site.leases.release(pending.lease, pending.plan.event.oid)
-    detail = f"{pending.detail}; the answer is kept under {kept}"
-    return Finished(pending.plan, pending.lease, pending.result, None, "refused", detail)
+        site.leases.release(lease, plan.event.oid)
+        detail = f"{pending.detail}; the answer could not be kept: {told(error)}"
+        return Finished(plan, lease, pending.result, None, "refused", detail)
+    return Finished(plan, lease, pending.result, None, "deferred", detail, deferral)
+
+
+def left_answer(site: Site, deferral: Deferral) -> Statement | None:
+    """What the answer says that an earlier runner wrote and could not land; None without one.
+
+    What a lease ref says is a claim: the commit has to be an answer to the trigger.
+    """
+    oid, trigger = deferral.answer, deferral.trigger
+    if not oid or not site.repo.has_commit(oid) or not site.repo.descends(oid, trigger):
+        return None
+    statement = site.read(site.repo.commit(oid).message)
+    if statement is None or statement.fault or statement.value("answers") not in (None, trigger):
+        return None
+    return statement
+
+
+def resume(site: Site, plan: Plan, lease: Lease, deferral: Deferral, statement: Statement) -> Ended:
+    """Land what `left_answer` has found, or go on waiting."""
+    oid = deferral.answer
+    answer = Answer(oid, statement.state, statement.subject, statement.value("rescue") or "")
+    result = RunResult(
+        exit=_number(statement.value("exit")),
+        signal=None,
+        started=time.time(),
+        duration=0.0,
+        stopped=statement.value("stopped") or "",
+        fault=statement.value("fault") or "",
+    )
+    kept = deferral.kept if site.repo.read_ref(deferral.kept) == oid else ""
+    return conclude(site, Pending(plan, lease, result, lambda: answer, answer, kept=kept))
+
+
+def set_back_if_lost(site: Site, plan: Plan, lease: Lease, why: str) -> None:
+    """Where nobody took the lease, and it is gone all the same, there has to be a pause.
+
+    A script that deletes its own lease ref would otherwise be run again at once, for ever.
+    """
+    if site.repo.read_ref(plan.event.ref) != plan.event.oid:
+        return
+    with contextlib.suppress(AynigError, OSError):
+        site.leases.set_back(lease, setback.delay_after_run(plan.attempt), why)
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text is not None and re.fullmatch(r"-?[0-9]{1,9}", text) else None
 
 
 def _written(pending: Pending) -> Pending:
@@ -150,6 +205,7 @@ def _refuse(site: Site, pending: Pending, why: str) -> Ended:
         return _wait(site, pending, as_unwritable(error, site.repo.common_dir) or error)
     site.leases.release(pending.lease, pending.plan.event.oid)
     detail = f"{why}; its work is kept under {kept}"
+    set_back_if_lost(site, pending.plan, pending.lease, detail)
     return Finished(pending.plan, pending.lease, pending.result, None, "refused", detail)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from aynig.answer import Left, Reply, asks_for_retry, judge, outcome, read_reply
 from aynig.dialects import by_name
 from aynig.durations import parse_duration
-from aynig.ending import Ended, Finished, Pending, conclude
+from aynig.ending import Ended, Finished, Pending, conclude, set_back_if_lost
 from aynig.environment import (
     fields_with_repeats,
     script_context,
@@ -229,6 +229,8 @@ class Execution:
                 ended=time.time(),
                 exit=result.exit,
                 outcome=outcome(result, left.fault),
+                hold=landed.word,
+                waits=landed.detail,
             )
         return landed
 
@@ -248,6 +250,7 @@ class Execution:
         try:
             deferral = self._site.leases.defer(self.lease, verdict.delay, " ".join(reason.split()))
         except LeaseLost as error:
+            set_back_if_lost(self._site, self._plan, self.lease, str(error))
             return Finished(self._plan, self.lease, result, None, "refused", str(error))
         return Finished(self._plan, self.lease, result, None, "deferred", kept, deferral)
 
@@ -257,6 +260,8 @@ class Execution:
         self._site.leases.release(self.lease, self._plan.event.oid)
         ending = "drained" if result.stopped == "drained" else "refused"
         detail = result.stopped + (f"; its work is kept under {kept}" if kept else "")
+        if result.stopped == "lease-lost":
+            set_back_if_lost(self._site, self._plan, self.lease, detail)
         return Finished(self._plan, self.lease, result, None, ending, detail)
 
     def _rescue(self, harvest: Harvest | None) -> str:

@@ -28,6 +28,8 @@ RENEWALS = 0.4
 # git allows these in the name of a branch; in the value of a trailer they are refused.
 _NOT_IN_VALUES = re.compile("[%\x7f-\x9f\u2028\u2029]")
 _REASON_WIDTH = 200
+# What a deferral may be held by.
+_HOLDS = frozenset({"waiting", "error", "dirty-worktree", "busy", "unwritable"})
 
 
 def lease_name(ref: str) -> str:
@@ -159,24 +161,40 @@ class Leases:
             self.release(lease, to)
         return not self._owed
 
-    def defer(self, lease: Lease, delay: float, reason: str, *, hold: str = "waiting") -> Deferral:
+    def defer(
+        self,
+        lease: Lease,
+        delay: float,
+        reason: str,
+        *,
+        hold: str = "waiting",
+        answer: str = "",
+        kept: str = "",
+    ) -> Deferral:
         """Give the lease back, not to be taken again before `delay` seconds are over.
 
         `reason` is the script's own text, or an error: it is kept on one line, escaped and
-        shortened. Infinity for `delay`: this commit is never tried again.
+        shortened. Infinity for `delay`: this commit is never tried again. `answer` is a response
+        commit that only has to land, kept by the ref `kept`.
         """
-        reason = shorten(escape(" ".join(reason.split())), _REASON_WIDTH)
-        deferral = Deferral(
-            oid="",
-            ref=lease.ref,
-            trigger=lease.trigger,
-            run=lease.run,
-            attempt=lease.attempt,
-            not_before=time.time() + delay,
-            seconds=delay,
-            reason=reason,
-            hold=hold,
-        )
+        deferral = _deferral(lease, delay, reason, hold, answer, kept)
+        return self._leave(lease, lease.oid, deferral)
+
+    def set_back(self, lease: Lease, delay: float, reason: str) -> bool:
+        """Leave word of an error where the lease was lost to nobody: its ref was deleted, say.
+
+        False where somebody else is there, who knows better.
+        """
+        seen = self.read(lease.ref)
+        if isinstance(seen, Lease | Deferral):
+            return False
+        try:
+            self._leave(lease, seen, _deferral(lease, delay, reason, "error", "", ""))
+        except LeaseLost:
+            return False
+        return True
+
+    def _leave(self, lease: Lease, seen: str | None, deferral: Deferral) -> Deferral:
         oid = _write_record(
             self._repo,
             f"aynig deferral of {lease.ref}",
@@ -187,13 +205,15 @@ class Leases:
                 ("run", lease.run),
                 ("attempt", str(lease.attempt)),
                 ("not-before", f"{deferral.not_before:.3f}"),
-                ("seconds", f"{delay:.3f}"),
-                ("reason", reason),
-                *([("hold", hold)] if hold != "waiting" else []),
+                ("seconds", f"{deferral.seconds:.3f}"),
+                ("reason", deferral.reason),
+                *([("hold", deferral.hold)] if deferral.hold != "waiting" else []),
+                *([("answer", deferral.answer)] if deferral.answer else []),
+                *([("kept", deferral.kept)] if deferral.kept else []),
             ],
         )
         try:
-            self._store.commit([RefEdit(lease.name, lease.oid, oid)])
+            self._store.commit([RefEdit(lease.name, seen, oid)])
         except RefMoved as error:
             raise LeaseLost(f"the lease of {lease.ref} was taken over", ref=lease.ref) from error
         return replace(deferral, oid=oid)
@@ -219,6 +239,24 @@ class Leases:
                 ("nonce", uuid.uuid4().hex),
             ],
         )
+
+
+def _deferral(
+    lease: Lease, delay: float, reason: str, hold: str, answer: str, kept: str
+) -> Deferral:
+    return Deferral(
+        oid="",
+        ref=lease.ref,
+        trigger=lease.trigger,
+        run=lease.run,
+        attempt=lease.attempt,
+        not_before=time.time() + delay,
+        seconds=delay,
+        reason=shorten(escape(" ".join(reason.split())), _REASON_WIDTH),
+        hold=hold,
+        answer=answer,
+        kept=kept,
+    )
 
 
 def _written(ref: str) -> str:
@@ -287,5 +325,7 @@ def _to_deferral(oid: str, fields: dict[str, str]) -> Deferral:
         not_before=not_before,
         seconds=seconds,
         reason=fields["reason"],
-        hold="error" if fields.get("hold") == "error" else "waiting",
+        hold=fields["hold"] if fields.get("hold") in _HOLDS else "waiting",
+        answer=fields.get("answer", ""),
+        kept=fields.get("kept", ""),
     )

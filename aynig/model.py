@@ -219,8 +219,12 @@ class Deferral:
     not_before: float
     seconds: float
     reason: str
-    # The word of the hold until then: "waiting" where the script asked for it, "error" otherwise.
+    # The word of the hold until then: "waiting" where the script asked for it, "error" after one;
+    # of an answer that could not land, why.
     hold: str = "waiting"
+    # The response commit that is written already, and the ref that keeps it.
+    answer: str = ""
+    kept: str = ""
 
 
 @dataclass(frozen=True, slots=True)

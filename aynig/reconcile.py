@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from aynig.ending import Ended, Finished, Pending, abandon, conclude_again
+from aynig.ending import Ended, Finished, Pending, abandon, conclude_again, left_answer, resume
 from aynig.errors import (
     AynigError,
     ConfigError,
@@ -30,8 +30,8 @@ from aynig.errors import (
 from aynig.execution import Execution, Started
 from aynig.executors import Control
 from aynig.facts import answered_by, gather
-from aynig.lease import read_lease
-from aynig.model import Deferral, Event, Hold, Lease, Plan
+from aynig.lease import lease_name, read_lease
+from aynig.model import Deferral, Event, Hold, Lease, Plan, Statement
 from aynig.plan import (
     FIRST_RECHECK,
     answered_hold,
@@ -68,6 +68,8 @@ class _Claim:
     plan: Plan
     lease: Lease
     lease_seen: str | None
+    # The answer that an earlier runner has left to be landed, and what it says.
+    left: tuple[Deferral, Statement] | None
 
 
 class Reconciler:
@@ -88,6 +90,9 @@ class Reconciler:
         outcome: Outcome | None = None
         run: Execution | None = None
         try:
+            if claim.left is not None:
+                outcome = resume(self._site, claim.plan, claim.lease, *claim.left)
+                return outcome
             run = Execution(self._site, claim.plan, claim.lease, control, self._started)
             outcome = run.carry_out()
         except BaseException as error:
@@ -176,12 +181,15 @@ class Reconciler:
             if isinstance(planned, Hold):
                 return planned
             plan, seen = planned
+            left = self._left(event, seen)
+            if left is not None:
+                plan = replace(plan, attempt=left[0].attempt)
             try:
-                lease = self._acquire(plan, seen)
+                lease = self._acquire(plan, seen, left[0].run if left else new_run_id())
             except RefMoved:
                 # Another runner was faster, or the branch moved: looking again tells which.
                 continue
-            return _Claim(plan, lease, seen) if isinstance(lease, Lease) else lease
+            return _Claim(plan, lease, seen, left) if isinstance(lease, Lease) else lease
         return Hold("busy", "it moves faster than it can be taken", time.time() + FIRST_RECHECK)
 
     def _event(self, ref: str) -> Event | Hold | Idle:
@@ -209,10 +217,17 @@ class Reconciler:
             kill_marked(grounds.taken_over.run)
         return plan if isinstance(plan, Hold) else (plan, grounds.lease_seen)
 
-    def _acquire(self, plan: Plan, seen: str | None) -> Lease | Hold:
+    def _left(self, event: Event, seen: str | None) -> tuple[Deferral, Statement] | None:
+        before = read_lease(self._site.repo, lease_name(event.ref), seen) if seen else None
+        if not isinstance(before, Deferral) or before.trigger != event.oid:
+            return None
+        statement = left_answer(self._site, before)
+        return (before, statement) if statement is not None else None
+
+    def _acquire(self, plan: Plan, seen: str | None, run: str) -> Lease | Hold:
         event = plan.event
         try:
-            lease = self._site.leases.acquire(event, seen, new_run_id(), plan.attempt)
+            lease = self._site.leases.acquire(event, seen, run, plan.attempt)
         except RefBusy as error:
             return Hold("busy", str(error), time.time() + FIRST_RECHECK)
         hold: Hold | None = None

@@ -17,7 +17,7 @@ from aynig.git.locks import StaleLock, clear_stale_locks, find_stale_locks
 from aynig.git.refs import RefEdit, pack_many_refs
 from aynig.git.repo import Repo
 from aynig.lease import lease_name, read_lease
-from aynig.model import ENDED_STATES, HEADS, LEASES, Lease
+from aynig.model import ENDED_STATES, HEADS, LEASES, RESCUES, Lease
 from aynig.processes import is_alive, is_running, kill_marked
 from aynig.site import Site
 
@@ -76,11 +76,22 @@ def _bury(site: Site, lease: Lease) -> Leftover:
     killed = kill_marked(lease.run)
     try:
         # Free at once, and yet the next attempt is not the first: one that kills its runner shows.
-        site.leases.defer(lease, 0.0, "its runner died")
+        answer, kept = _kept_answer(site, lease)
+        site.leases.defer(lease, 0.0, "its runner died", answer=answer, kept=kept)
     except AynigError as error:
         return Leftover("lease", f"the lease of {lease.ref} could not be freed: {error}")
     scripts = f", ended {len(killed)} processes of it" if killed else ""
     return Leftover("lease", f"freed the lease of {lease.ref}, run {lease.run}{scripts}")
+
+
+def _kept_answer(site: Site, lease: Lease) -> tuple[str, str]:
+    """The answer of a dead run that was waiting to land, and its ref; empty where there is none."""
+    for ref in (RESCUES + lease.run, f"{RESCUES}{lease.run}-2"):
+        oid = site.repo.read_ref(ref)
+        statement = site.read(site.repo.commit(oid).message) if oid else None
+        if oid and statement is not None and statement.value("answers") == lease.trigger:
+            return oid, ref
+    return "", ""
 
 
 def keep_house(site: Site) -> None:

@@ -105,6 +105,8 @@ def _hold(site: Site, ref: str, tip: Tip) -> tuple[Hold | None, Lease | None, De
     planned = make_plan(event, facts)
     if facts.lease is not None:
         return _answer_waits(site, event, facts.lease) or _as_hold(planned), facts.lease, None
+    if isinstance(planned, Plan) and facts.deferral is not None and facts.deferral.answer:
+        return _left_waiting(facts.deferral), None, None
     return _as_hold(planned), None, facts.deferral
 
 
@@ -113,13 +115,25 @@ def _as_hold(planned: Plan | Hold) -> Hold | None:
 
 
 def _answer_waits(site: Site, event: Event, lease: Lease) -> Hold | None:
-    """The script is over, and its answer waits for a person's working tree to be clean."""
+    """The script is over, and its answer waits, mostly for a person's working tree to be clean."""
     folder = site.archive.find(lease.run)
-    checkout = find_checkout(site.repo, event.ref)
-    if folder is None or checkout is None or "ended" not in folder.facts():
+    found = folder.facts() if folder is not None else {}
+    if "ended" not in found:
         return None
-    reason = obstacle(checkout, BEFORE_AN_ANSWER)
-    return Hold("dirty-worktree", f"the answer waits: {reason}") if reason else None
+    checkout = find_checkout(site.repo, event.ref)
+    reason = obstacle(checkout, BEFORE_AN_ANSWER) if checkout is not None else ""
+    if reason:
+        return Hold("dirty-worktree", f"the answer waits: {reason}")
+    # Files in the way that git does not track are known to the runner alone.
+    word, waits = found.get("hold"), found.get("waits")
+    if isinstance(word, str) and isinstance(waits, str) and word and waits:
+        return Hold(word, f"the answer waits: {escape(waits)}")
+    return None
+
+
+def _left_waiting(deferral: Deferral) -> Hold:
+    detail = f"the answer waits: {escape(deferral.reason)}; it is kept under {deferral.kept}"
+    return Hold(deferral.hold, detail)
 
 
 def _readiness(site: Site, tried: Deferral | None) -> str:

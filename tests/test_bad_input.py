@@ -357,6 +357,8 @@ UNRUNNABLE: dict[str, tuple[str, dict[str, str | bytes | None]]] = {
     "no-run-bit": ("not-executable", {".aynig/go": "echo no run bit\n"}),
     "no-interpreter": ("bad-interpreter", {".aynig/go": "#!/no/such/interpreter\n"}),
     "no-program-of-env": ("bad-interpreter", {".aynig/go": "#!/usr/bin/env no-such-program\n"}),
+    "env-of-nothing": ("bad-interpreter", {".aynig/go": "#!/usr/bin/env\n"}),
+    "env-of-settings-alone": ("bad-interpreter", {".aynig/go": "#!/usr/bin/env -S A=b\n"}),
     "crlf": ("bad-interpreter", {".aynig/go": "#!/bin/sh\r\nexit 0\r\n"}),
     "nothing-after-it": ("bad-interpreter", {".aynig/go": "#!\n"}),
     "relative-interpreter": ("bad-interpreter", {".aynig/go": "#!sh\n"}),

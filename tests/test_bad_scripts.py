@@ -714,6 +714,32 @@ def _shared(stage: Stage) -> dict[str, tuple[bytes, int]]:
     return {str(file): (file.read_bytes(), file.stat().st_mode) for file in places}
 
 
+NO_LEASES = (
+    "git for-each-ref --format='delete %(refname)' refs/aynig/lease | git update-ref --stdin"
+)
+
+
+def test_a_script_that_deletes_its_lease_is_not_run_over_and_over(
+    stage: Stage, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    oid = stage.task(f"echo x >>{log}; echo y >made; {NO_LEASES}")
+    for _ in range(2):
+        stage.run()
+        assert log.read_text() == "x\n"
+    row = stage.status()
+    assert (row.hold, row.tip) == ("error", oid)
+    assert "attempt 2 in " in row.detail
+    kept = stage.repo.git("for-each-ref", "--format=%(refname)", RESCUES)
+    assert stage.repo.git("show", f"{kept}:made") == "y"
+
+
+def test_a_script_that_deletes_our_folder_leaves_no_worktree_registered(stage: Stage) -> None:
+    stage.task('rm -rf "$(git rev-parse --git-common-dir)/aynig"')
+    stage.run()
+    assert stage.repo.git("worktree", "list").count("\n") == 0
+
+
 def test_settings_of_its_branch_are_the_scripts_own_affair(stage: Stage) -> None:
     run_beside_another(stage, "git checkout -q -b side; git config branch.side.description x")
     assert stage.repo.state("task") == "done"

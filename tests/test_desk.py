@@ -450,7 +450,7 @@ def test_what_is_kept_beside_an_answer_that_waits_is_kept_as_well(
     assert repo.git("show", f"{work_kept}:left") == "y"
     assert repo.fields(answer_kept)["rescue"] == work_kept
     work.desk.abandon_pending()
-    assert work.kinds("problem", "refused") == ["refused"]
+    assert work.kinds("problem", "deferred", "refused") == ["deferred"]
     assert rescued(repo) == [work_kept, answer_kept]
     assert free_leases(repo)
 

@@ -165,7 +165,9 @@ def test_a_commit_while_an_answer_waits_is_what_counts(clone: Stage) -> None:
     clone.assert_unharmed()
 
 
-def test_an_answer_that_waits_when_the_daemon_ends_is_rescued(clone: Stage) -> None:
+def test_an_answer_that_waits_when_the_daemon_ends_is_landed_by_the_next_one(
+    clone: Stage,
+) -> None:
     repo = clone.repo
     gate = repo.path.parent / "gate"
     os.mkfifo(gate)
@@ -176,11 +178,59 @@ def test_an_answer_that_waits_when_the_daemon_ends_is_rescued(clone: Stage) -> N
         (repo.path / "file").write_text("mine\n")
         gate.write_text("go on\n")
         wait_for(lambda: told.holds("main"), what="a hold")
-    assert told.of("refused")
+    assert told.of("deferred")
     kept = repo.git("for-each-ref", "--format=%(refname)", RESCUES)
     assert repo.git("show", f"{kept}:more") == "more"
     assert repo.tip() == oid
     assert (repo.path / "file").read_text() == "mine\n"
+    assert clone.status("main").hold == "dirty-worktree"
+    repo.git("stash", "--quiet")
+    assert [notice.kind for notice in clone.run().notices if notice.row] == ["answer"]
+    assert repo.git("rev-parse", "main~1") == oid
+    assert repo.git("for-each-ref", RESCUES) == ""
+    assert (repo.path / "more").read_text() == "more\n"
+    clone.assert_unharmed()
+
+
+def test_a_file_in_the_way_costs_one_run_however_often_landing_is_tried(clone: Stage) -> None:
+    repo = clone.repo
+    log = repo.path.parent / "log"
+    oid = repo.commit(STATE, files={".aynig/go": f"#!/bin/sh\necho x >>{log}\necho more >more\n"})
+    repo.sync()
+    (repo.path / "more").write_text("mine\n")
+    for _ in range(3):
+        assert aynig("-C", str(repo.path), "run") == 0
+        row = clone.status("main")
+        assert row.hold == "dirty-worktree"
+        assert "the answer waits: " in row.detail
+        assert "more" in row.detail
+    assert (repo.path / "more").read_text() == "mine\n"
+    assert repo.tip() == oid
+    (repo.path / "more").unlink()
+    told = clone.run()
+    assert [notice.kind for notice in told.notices if notice.row] == ["answer"]
+    assert (repo.path / "more").read_text() == "more\n"
+    assert log.read_text() == "x\n"
+    assert repo.git("for-each-ref", RESCUES) == ""
+    clone.assert_unharmed()
+
+
+def test_an_answer_that_waits_survives_its_runner(clone: Stage) -> None:
+    repo = clone.repo
+    log = repo.path.parent / "log"
+    repo.commit(STATE, files={".aynig/go": f"#!/bin/sh\necho x >>{log}\necho more >more\n"})
+    repo.sync()
+    (repo.path / "more").write_text("mine\n")
+    with daemon(repo.path) as running:
+        assert running.wait_for("hold", "main")["hold"] == "dirty-worktree"
+        assert clone.status("main").hold == "dirty-worktree"
+        running.process.kill()
+        running.process.wait()
+    (repo.path / "more").unlink()
+    clone.run()
+    assert repo.state() == "done"
+    assert log.read_text() == "x\n"
+    assert repo.git("for-each-ref", RESCUES) == ""
     clone.assert_unharmed()
 
 

@@ -224,7 +224,10 @@ def _env_problem(rest: list[str], shown: str) -> ScriptProblem | None:
         return ScriptProblem(
             "bad-interpreter", f"{shown} gives arguments to env, which needs `env -S {argument}`"
         )
-    if wanted and shutil.which(wanted) is None:
+    if not wanted:
+        # env would start the script as the program, which starts env, and so on.
+        return ScriptProblem("bad-interpreter", f"{shown} names no program for env to start")
+    if shutil.which(wanted) is None:
         return ScriptProblem("bad-interpreter", f"{shown} needs {wanted}, which is not installed")
     return None
 

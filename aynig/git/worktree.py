@@ -111,6 +111,8 @@ class Worktree:
         # When it was last given back, on the monotonic clock.
         self.idle_since = time.monotonic()
         self._lent_at = ""
+        # The run that it was lent to last.
+        self._run = ""
         self._marks: tuple[Mark | None, Mark | None] = (None, None)
         # The second of the index's time stamp where `_settle_index` gave it.
         self._settled_at = 0
@@ -148,6 +150,7 @@ class Worktree:
 
         `git worktree list --verbose` shows it as the reason of the lock.
         """
+        self._run = run
         if run:
             ensure_small(self.admin / "locked", f"aynig run {run} at {commit}\n", self._folder)
 
@@ -170,7 +173,13 @@ class Worktree:
     def park(self) -> None:
         """Take it out of git's sight until it is lent again."""
         self.idle_since = time.monotonic()
-        if not self.is_ours or not os.path.lexists(self.admin):
+        if not os.path.lexists(self.admin):
+            return
+        if not self.is_ours:
+            # Its folder was deleted while it was lent; another process may have one of that number.
+            signed = self.signature()
+            if signed is not None and signed[0] == self._run:
+                discard(self.admin, self._folder)
             return
         with contextlib.suppress(OSError):
             discard(self._parked, self._folder)
