@@ -92,7 +92,7 @@ def test_a_dirty_tree_makes_the_task_wait_until_it_is_clean(
         assert repo.tip() == oid
         row = clone.status("main")
         assert row.hold == "dirty-worktree"
-        assert "commit or stash" in row.detail
+        assert "stash them, or commit them with the state" in row.detail
         repo.git(*(["stash", "--quiet"] if way == "stash" else ["checkout", "HEAD", "--", "."]))
         clone.wait_for_state("done", "main")
     assert told.holds("main") == ["dirty-worktree"]

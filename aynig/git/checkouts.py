@@ -94,7 +94,7 @@ def _claimed(git_dir: Path) -> set[str]:
 
 
 # What to do about uncommitted changes: before a script runs, and once its answer waits.
-BEFORE_A_RUN = "commit or stash them"
+BEFORE_A_RUN = "stash them, or commit them with the state (a commit without it takes the task back)"
 BEFORE_AN_ANSWER = "stash them (a commit on the branch would be in the place of the answer)"
 
 
