@@ -168,6 +168,8 @@ def outcome(result: RunResult, fault: str = "") -> str:
         return fault or result.fault
     if result.stopped == "timeout":
         return f"timed out after {format_duration(result.duration)}"
+    if result.stopped == "moved":
+        return "the branch has moved"
     if result.stopped:
         return result.stopped
     if result.signal is not None:

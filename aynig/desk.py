@@ -187,8 +187,19 @@ class Desk:
         several runners carry one chain on.
         """
         with contextlib.suppress(RepositoryError):
-            if self.site.repo.read_ref(ref) != active.trigger:
-                active.control.stop("canceled")
+            tip = self.site.repo.read_ref(ref)
+            if tip != active.trigger:
+                active.control.stop("canceled" if self._is_canceled(tip) else "moved")
+
+    def _is_canceled(self, oid: str | None) -> bool:
+        """Does this tip say that the task was canceled? Anything else has only moved the branch."""
+        if oid is None:
+            return False
+        try:
+            statement = self.site.read(self.site.repo.commit(oid).message)
+        except RepositoryError:
+            return False
+        return statement is not None and statement.state == "canceled"
 
     def _mind_trust(self) -> None:
         """Scripts that come from another branch may be mended by a change there."""

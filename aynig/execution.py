@@ -93,7 +93,7 @@ class Execution:
 
     def _conclude(self, result: RunResult, harvest: Harvest | None, fault: str) -> Ended:
         left = self._left(harvest, fault)
-        if result.stopped in ("drained", "canceled", "lease-lost"):
+        if result.stopped in ("drained", "moved", "canceled", "lease-lost"):
             return self._give_up(result, harvest)
         if asks_for_retry(result, left):
             deferred = self._defer(result, left, harvest)
@@ -259,7 +259,7 @@ class Execution:
         kept = self._rescue(harvest)
         self._site.leases.release(self.lease, self._plan.event.oid)
         ending = "drained" if result.stopped == "drained" else "refused"
-        detail = result.stopped + (f"; its work is kept under {kept}" if kept else "")
+        detail = outcome(result) + (f"; its work is kept under {kept}" if kept else "")
         if result.stopped == "lease-lost":
             set_back_if_lost(self._site, self._plan, self.lease, detail)
         return Finished(self._plan, self.lease, result, None, ending, detail)

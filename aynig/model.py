@@ -236,7 +236,8 @@ class RunResult:
     signal: int | None
     started: float
     duration: float
-    # Empty, or why aynig itself ended it: "timeout", "canceled", "drained", "lease-lost".
+    # Empty, or why aynig itself ended it: "timeout", "moved" (the branch is at another commit),
+    # "canceled", "drained", "lease-lost".
     stopped: str = ""
     # Empty, or why it could not be started or its result can't be used.
     fault: str = ""

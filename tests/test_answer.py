@@ -269,6 +269,7 @@ def test_a_long_subject_is_cut() -> None:
         (result(None, signal=63), 191, "killed by signal 63"),
         (result(None, fault="no room"), 126, "no room"),
         (result(None, signal=15, stopped="canceled"), 143, "canceled"),
+        (result(None, signal=15, stopped="moved"), 143, "the branch has moved"),
     ],
 )
 def test_an_ending_as_a_shell_tells_it(ended: RunResult, status: int, words: str) -> None:

@@ -360,7 +360,9 @@ def test_a_branch_that_moves_while_its_script_runs_is_run_anew_from_its_tip(clon
         wait_for(in_worktree(clone, "work").exists, what="the work")
         second = clone.task()
         clone.wait_for_state("done")
-    assert told.of("refused")[0].row is not None
+    row = told.of("refused")[0].row
+    assert row is not None
+    assert (row.stopped, row.subject.partition(";")[0]) == ("moved", "the branch has moved")
     assert repo.git("rev-parse", "task^") == second
     assert repo.git("show", "task:work") == second
     rescue = repo.git("for-each-ref", "--format=%(refname)", RESCUES)
@@ -374,6 +376,7 @@ def test_a_branch_that_is_deleted_while_its_script_runs_ends_the_run(clone: Stag
         wait_for(lambda: told.of("run"), what="the run")
         clone.repo.git("branch", "-D", "task")
         wait_for(lambda: told.of("refused"), what="its end")
+        assert told.of("refused")[0].detail.startswith("the branch has moved")
         clone.task("exit 0", branch="other")
         clone.wait_for_state("done", "other")
     assert clone.repo.tip("task") == ""
@@ -387,6 +390,9 @@ def test_canceling_stops_the_script(clone: Stage, monkeypatch: pytest.MonkeyPatc
         wait_for(lambda: told.of("run"), what="the run")
         assert aynig("cancel", "task") == 0
         wait_for(lambda: told.of("refused"), what="its end")
+    row = told.of("refused")[0].row
+    assert row is not None
+    assert (row.stopped, row.subject.partition(";")[0]) == ("canceled", "canceled")
     assert clone.repo.state("task") == "canceled"
     clone.assert_unharmed()
 

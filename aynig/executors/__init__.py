@@ -17,7 +17,7 @@ from aynig.errors import LeaseLost
 from aynig.model import RunResult
 
 # Why a run is ended, the weaker word first: a later and stronger one replaces it.
-STOP_REASONS = ("drained", "timeout", "canceled", "lease-lost")
+STOP_REASONS = ("drained", "timeout", "moved", "canceled", "lease-lost")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,9 +77,9 @@ class Control:
     def stop(self, reason: str, grace: float | None = None) -> None:
         """Ask the run to end; from any thread, also before it begins and after it ended.
 
-        "drained" lets the script go on for `grace` seconds first; "canceled" and "lease-lost"
-        leave it that time between SIGTERM and SIGKILL. A grace of 0 kills at once, also when
-        it comes on top of an earlier wish.
+        "drained" lets the script go on for `grace` seconds first; "moved" (the branch is at
+        another commit), "canceled" and "lease-lost" leave it that time between SIGTERM and
+        SIGKILL. A grace of 0 kills at once, also when it comes on top of an earlier wish.
         """
         if reason not in STOP_REASONS:
             raise ValueError(f"no reason to stop a run: {reason}")
