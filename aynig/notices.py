@@ -22,6 +22,7 @@ class Notice:
     """`kind` is one of event, run, answer, deferred, refused, drained, hold, problem, watching,
     draining, stopped.
 
+    `script` is the oid of the blob that runs, `path` where it lies below the scripts' folder.
     `hold` is the word of a Hold, `detail` a sentence for people; `row` is there when a run ended.
     `repository` is empty for what concerns all of them.
     """
@@ -34,6 +35,7 @@ class Notice:
     run: str = ""
     attempt: int = 0
     script: str = ""
+    path: str = ""
     hold: str = ""
     detail: str = ""
     row: RunRow | None = None
@@ -59,7 +61,8 @@ def of_start(site: Site, started: Started) -> Notice:
         plan.event.state,
         run=started.lease.run,
         attempt=plan.attempt,
-        script=plan.script.path,
+        script=plan.script.oid,
+        path=plan.script.path,
     )
 
 
@@ -82,7 +85,8 @@ def of_finish(site: Site, finished: Finished) -> Notice:
         row.state,
         run=finished.lease.run,
         attempt=finished.plan.attempt,
-        script=finished.plan.script.path,
+        script=finished.plan.script.oid,
+        path=finished.plan.script.path,
         detail=finished.detail or (finished.deferral.reason if finished.deferral else ""),
         row=row,
     )

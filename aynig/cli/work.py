@@ -136,7 +136,7 @@ def notice_as_json(notice: Notice) -> dict[str, Any]:
     }
     if notice.branch:
         found |= {"branch": notice.branch, "oid": notice.oid or None, "state": notice.state}
-    for key in ("run", "attempt", "script", "hold", "detail"):
+    for key in ("run", "attempt", "script", "path", "hold", "detail"):
         value = getattr(notice, key)
         if value:
             found[key] = value

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import stage as machine
 from tests.cli.conftest import Shell, command
 from tests.stage import Stage
 from tests.world import GitRepo, wait_for
@@ -95,6 +96,14 @@ def test_with_several_repositories_each_line_names_its_own_also_of_two_folders_o
         names = {line.partition(": ")[0] for line in log.of(kind)}
         assert names == {"alice/web", "bob/web"}, kind
     assert log.of("hold")[0].startswith("alice/web: odd: ")
+
+
+def test_each_line_of_a_run_names_its_script_by_blob_and_path(tmp_path: Path) -> None:
+    stage = stage_at(tmp_path / "api")
+    with machine.daemon(stage.repo.path) as found:
+        lines = [found.wait_for(kind, "task") for kind in ("run", "answer")]
+    blob = stage.repo.git("rev-parse", f"{lines[0]['oid']}:.aynig/go")
+    assert [(line["script"], line["path"]) for line in lines] == [(blob, "go")] * 2
 
 
 def test_with_one_repository_the_lines_name_none(tmp_path: Path) -> None:
