@@ -291,7 +291,10 @@ def cancel(site: Site, branch: str, reason: str = "") -> tuple[Written, Lease | 
     for _ in range(_TRIES):
         ref, info, tip = _tip(site, branch)
         if tip.state in ENDED_STATES:
-            raise UserError(f"{escape(branch)} has ended already: {tip.state}")
+            raise UserError(
+                f"{escape(branch)} has ended already: {tip.state}",
+                hint="There is nothing to cancel.",
+            )
         lease = _live_lease(site, ref, info.oid)
         try:
             oid = write_state(

@@ -464,8 +464,9 @@ def test_cancel_ends_a_task_in_its_dialect(
 @pytest.mark.parametrize("state", ["done", "failed", "canceled"])
 def test_what_has_ended_is_not_canceled(repo: GitRepo, state: str) -> None:
     before = repo.commit(f"x\n\naynig: {state}\n", branch="task", parent=repo.tip())
-    with opened(repo) as site, pytest.raises(UserError, match=f"ended already: {state}"):
+    with opened(repo) as site, pytest.raises(UserError, match=f"already: {state}") as caught:
         cancel(site, "task")
+    assert caught.value.hint == "There is nothing to cancel."
     assert repo.tip("task") == before
 
 

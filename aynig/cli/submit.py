@@ -80,5 +80,12 @@ def print_written(written: Written, *, as_json: bool) -> None:
 
 
 def _read(source: str) -> str:
-    data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+    try:
+        data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise UsageError(
+            f"{escape(source)} can't be read: {reason}",
+            hint="Name a file with the body, or - for standard input.",
+        ) from error
     return data.decode("utf-8", "surrogateescape")

@@ -52,4 +52,5 @@ def test_what_has_ended_is_not_canceled_again(aynig: Shell) -> None:
     aynig("cancel", "task")
     said = aynig("cancel", "task")
     assert said.status == 1
-    assert said.err == "aynig: task has ended already: canceled\n"
+    assert said.err.startswith("aynig: task has ended already: canceled")
+    assert said.err.endswith("There is nothing to cancel.\n")

@@ -32,6 +32,17 @@ def test_the_body_is_read_from_a_file_or_from_standard_input(aynig: Shell, sourc
     assert aynig.repo.state("task") == "go"
 
 
+@pytest.mark.parametrize(
+    ("source", "reason"), [("missing", "No such file or directory"), (".", "Is a directory")]
+)
+def test_a_body_that_can_not_be_read_is_wrong_use(aynig: Shell, source: str, reason: str) -> None:
+    said = aynig("submit", "go", "-b", "task", "-F", source)
+    assert (said.status, said.out) == (2, "")
+    assert f"{source} can't be read: {reason}" in said.err
+    assert "Name a file with the body, or - for standard input." in said.err
+    assert aynig.repo.tip("task") == ""
+
+
 def test_a_body_over_the_kernels_limit_of_a_variable_is_no_problem(aynig: Shell) -> None:
     said = aynig.process("submit", "go", "-b", "task", "-F", "-", stdin=b"x" * 300_000)
     assert said.status == 0
