@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from aynig import trailers
 from aynig.answer import RESERVED_FIELDS
-from aynig.dialects import AYNIG, Dialect, by_name, check_state
+from aynig.dialects import AYNIG, DIALECTS, Dialect, by_name, check_state
 from aynig.errors import RefMoved, UsageError, UserError
 from aynig.git import names
 from aynig.git.repo import CommitInfo
@@ -109,14 +109,28 @@ def _extra(request: Request) -> tuple[list[Field], list[Trailer]]:
                 hint="Write it on one line: a line break there would inject a state.",
             )
         trailer = Trailer(key.strip(), trailers.check_value(value.strip(), f"of {quote(key)}"))
+        _refuse_claim(text, trailer)
         claim = AYNIG.claim(trailer)
         if claim is None:
             others.append(trailer)
-        elif claim.key:
-            fields.append(claim)
         else:
-            raise UsageError(f"{quote(text)} is a state", hint="The state is the first argument.")
+            fields.append(claim)
     return fields, others
+
+
+def _refuse_claim(text: str, trailer: Trailer) -> None:
+    """UsageError for a state, and for a field that only runners write, in any dialect."""
+    for dialect in DIALECTS:
+        claim = dialect.claim(trailer)
+        if claim is None:
+            continue
+        if not claim.key:
+            raise UsageError(f"{quote(text)} is a state", hint="The state is the first argument.")
+        if claim.key in RESERVED_FIELDS:
+            raise UsageError(
+                f"{quote(text)} is a field that only runners write",
+                hint=f"Choose another name, such as meta-{claim.key}.",
+            )
 
 
 def _ref(site: Site, request: Request) -> str:
