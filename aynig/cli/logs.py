@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import click
 
@@ -39,8 +39,7 @@ def command(name: str, follow: bool, as_json: bool) -> int:
         folder = _folder(site, name)
         chunks = _follow(site, folder) if follow else read_output(folder.output)
         if not as_json:
-            for chunk in chunks:
-                _print(chunk)
+            _print_all(site, folder, chunks)
         elif follow:
             for chunk in chunks:
                 print_json_line(_as_json(folder, chunk))
@@ -96,6 +95,17 @@ def _as_json(folder: RunFolder, chunk: bytes) -> dict[str, object]:
         "branch": facts.get("branch"),
         "text": chunk.decode("utf-8", "backslashreplace"),
     }
+
+
+def _print_all(site: Site, folder: RunFolder, chunks: Iterable[bytes]) -> None:
+    """Nothing at all looks like a command that failed: that is said, beside the output."""
+    silent = True
+    for chunk in chunks:
+        silent = silent and not chunk
+        _print(chunk)
+    if silent:
+        what = "printed nothing" if _is_over(site, folder) else "has printed nothing yet"
+        click.echo(f"aynig: run {folder.run} {what}", err=True)
 
 
 def _print(chunk: bytes) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from tests.cli.conftest import Shell
 from tests.world import wait_for
 
@@ -30,6 +32,17 @@ def test_into_a_pipe_it_is_what_the_script_printed(aynig: Shell) -> None:
     assert out == b"out\n\xff\x1b[31merr\n"
     assert aynig.start("logs", run).communicate()[0] == out
     assert aynig.start("logs", run[:-2]).communicate()[0] == out
+
+
+@pytest.mark.parametrize("more", [[], ["-f"]])
+def test_that_a_script_printed_nothing_is_said_beside_the_output(
+    aynig: Shell, more: list[str]
+) -> None:
+    task(aynig, "#!/bin/sh\nexit 0\n")
+    run = aynig("run", "--json").rows[0]["run"]
+    said = aynig("logs", "task", *more)
+    assert (said.status, said.out, said.err) == (0, "", f"aynig: run {run} printed nothing\n")
+    assert aynig("logs", "task", "--json", *more).err == ""
 
 
 def test_json_is_a_list_with_the_text(aynig: Shell) -> None:
