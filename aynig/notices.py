@@ -87,7 +87,7 @@ def of_finish(site: Site, finished: Finished) -> Notice:
         attempt=finished.plan.attempt,
         script=finished.plan.script.oid,
         path=finished.plan.script.path,
-        detail=finished.detail or (finished.deferral.reason if finished.deferral else ""),
+        detail=row.subject if finished.deferral is not None else finished.detail,
         row=row,
     )
 

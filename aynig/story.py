@@ -78,12 +78,20 @@ def row_of_run(finished: Finished, executed_by: str) -> RunRow:
         duration=round(result.duration, 3),
         executed_by=executed_by,
         script=plan.script.oid,
-        subject=answer.subject if answer is not None else finished.detail or outcome(result),
+        subject=answer.subject if answer is not None else _why_no_answer(finished),
         time=result.started + result.duration,
         rescue=(answer.rescue or None) if answer is not None else None,
         stopped=result.stopped or None,
         fault=(answer.fault if answer is not None else result.fault) or None,
     )
+
+
+def _why_no_answer(finished: Finished) -> str:
+    if finished.deferral is None:
+        return finished.detail or outcome(finished.result)
+    # The detail is the rescue ref then, where there is one.
+    kept = f"; its work is kept under {finished.detail}" if finished.detail else ""
+    return finished.deferral.reason + kept
 
 
 _STATE_WITHOUT_ANSWER = {"deferred": "waiting", "refused": "refused", "drained": "stopped"}

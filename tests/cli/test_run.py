@@ -115,7 +115,21 @@ def test_a_later_retry_is_no_failure_and_is_left_for_the_next_time(aynig: Shell)
     said = aynig("run", "--json")
     assert said.status == 0
     assert [(row["state"], row["exit"], row["oid"]) for row in said.rows] == [("waiting", 75, None)]
+    assert said.rows[0]["subject"] == "no network"
     assert aynig.repo.state("task") == "later"
+
+
+def test_the_table_has_the_reason_of_a_later_retry_and_where_the_work_is(aynig: Shell) -> None:
+    task(aynig, "later")
+    again = SCRIPTS[".aynig/later"]
+    assert isinstance(again, str)
+    files = {".aynig/later": again.replace("exit", "echo made >made\nexit")}
+    aynig.repo.commit(
+        "Please\n\naynig: later\n", branch="works", parent=aynig.repo.tip(), files=files
+    )
+    rows = {row["branch"]: row["subject"] for row in aynig("run", "--json").rows}
+    kept = aynig.repo.git("for-each-ref", "--format=%(refname)", "refs/aynig/rescue/")
+    assert rows == {"task": "no network", "works": f"no network; its work is kept under {kept}"}
 
 
 def test_without_following_the_next_state_is_left(aynig: Shell) -> None:
