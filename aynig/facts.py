@@ -161,7 +161,7 @@ def find_script(site: Site, event: Event, role: str) -> Script | ScriptProblem:
     if isinstance(found, ScriptProblem) and found.word == "missing-script":
         where = branch_of(trusted_name(site.repo, site.settings))
         source = f" on {where} (scripts come from there)" if where else ""
-        hint = _uncommitted(site.repo, paths, f"on {where}" if where else "in this commit")
+        hint = _uncommitted(site.repo, paths, where)
         return ScriptProblem(found.word, found.detail + source + hint)
     shipped = isinstance(found, Script) and found.home == site.shelf.shipped_home
     if shipped and event.state in HELD_STATES:
@@ -171,9 +171,14 @@ def find_script(site: Site, event: Event, role: str) -> Script | ScriptProblem:
 
 
 def _uncommitted(repo: Repo, paths: tuple[str, ...], where: str) -> str:
+    """`where` is the branch that scripts come from; empty for the task's own commit."""
+    place, mend = f"on {where}", f"commit it on {where}"
+    if not where:
+        # On another branch it may be committed already: that helps only new tasks.
+        place, mend = "in this commit", "commit it on this branch, with the state"
     for path in paths:
         if repo.work_tree is not None and (repo.work_tree / path).exists():
-            return f"; {path} is in the working tree, but not {where}: commit it"
+            return f"; {path} is in the working tree, but not {place}: {mend}"
     return ""
 
 

@@ -96,14 +96,16 @@ def test_in_a_clone_a_missing_script_is_that_of_the_commit_unless_they_come_from
     assert facts(repo).script == ScriptProblem("missing-script", "no script .aynig/go")
     (repo.path / ".aynig").mkdir()
     (repo.path / ".aynig/go").write_text(OURS)
-    hint = "; .aynig/go is in the working tree, but not {}: commit it"
+    hint = "; .aynig/go is in the working tree, but not {}: commit it on {}"
     script = facts(repo).script
     assert isinstance(script, ScriptProblem)
-    assert script.detail == "no script .aynig/go" + hint.format("in this commit")
+    assert script.detail == "no script .aynig/go" + hint.format(
+        "in this commit", "this branch, with the state"
+    )
     script = facts(repo, scripts="main").script
     assert isinstance(script, ScriptProblem)
     where = " on main (scripts come from there)"
-    assert script.detail == "no script .aynig/go" + where + hint.format("on main")
+    assert script.detail == "no script .aynig/go" + where + hint.format("on main", "main")
 
 
 def test_in_a_bare_repository_pushed_settings_do_not_count(bare: GitRepo) -> None:
