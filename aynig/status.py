@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import calendar
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 
 from aynig.errors import ConfigError, RepositoryError, Unwritable
@@ -48,9 +48,11 @@ def status_rows(site: Site, *, idle: bool = False) -> Iterator[StatusRow]:
     """A row for each branch that carries a state, by name; with `idle` for all branches."""
     site.scan.look()
     site.scan.take_changes()
-    for ref, tip in sorted(site.scan.tips().items()):
+    tips = site.scan.tips()
+    oids = frozenset(tip.oid for tip in tips.values())
+    for ref, tip in sorted(tips.items()):
         if tip.state or tip.fault:
-            yield _task_row(site, ref, tip)
+            yield _task_row(site, ref, tip, oids)
         elif idle:
             yield StatusRow(branch_of(ref), tip.oid, None, None, "no state", tip.time)
     for ref, reason in sorted(site.scan.broken.items()):
@@ -61,10 +63,13 @@ def status_row(site: Site, ref: str) -> StatusRow | None:
     """The row of one branch; None where there is none."""
     site.scan.look()
     tip = site.scan.tip(ref)
-    return _task_row(site, ref, tip) if tip is not None else None
+    if tip is None:
+        return None
+    return _task_row(site, ref, tip, frozenset(tip.oid for tip in site.scan.tips().values()))
 
 
-def _task_row(site: Site, ref: str, tip: Tip) -> StatusRow:
+def _task_row(site: Site, ref: str, tip: Tip, tips: Set[str]) -> StatusRow:
+    """`tips` are the commits that branches point at."""
     hold, lease, tried = _hold(site, ref, tip)
     run = lease.run if lease is not None else None
     return StatusRow(
@@ -77,7 +82,7 @@ def _task_row(site: Site, ref: str, tip: Tip) -> StatusRow:
         until=hold.until if hold is not None and hold.word in _TIMED else None,
         run=run,
         runner=lease.holder.runner if lease is not None else None,
-        last_answer=_last_answer(site, ref),
+        last_answer=_last_answer(site, ref, tip.oid, tips),
     )
 
 
@@ -161,6 +166,19 @@ def _run_time(run: str | None) -> float | None:
         return None
 
 
-def _last_answer(site: Site, ref: str) -> RunRow | None:
-    rows = rows_of_branch(site.repo, ref, site.read, most=_COMMITS_BACK)
-    return next((row for row in rows if row.answers is not None), None)
+def _last_answer(site: Site, ref: str, tip: str, tips: Set[str]) -> RunRow | None:
+    """The youngest answer of the task's own: that of the history it was forked off is another's.
+
+    Where its own part of the history begins: above the tip of another branch, and above what the
+    default branch contains.
+    """
+    rows = rows_of_branch(site.repo, ref, site.read, most=_COMMITS_BACK, above=tips)
+    found = next((row for row in rows if row.answers is not None), None)
+    if found is None or found.oid in (None, tip):
+        return found
+    # What lies below an answer that the default branch contains is in there as well: one question.
+    main = site.repo.head_ref()
+    head = site.scan.tip(main) if main is not None and main != ref else None
+    if head is not None and found.oid is not None and site.repo.descends(head.oid, found.oid):
+        return None
+    return found

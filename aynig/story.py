@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
 from aynig.answer import exit_status, outcome
@@ -98,16 +98,24 @@ _STATE_WITHOUT_ANSWER = {"deferred": "waiting", "refused": "refused", "drained":
 
 
 def rows_of_branch(
-    repo: Repo, ref: str, read: Read, *, most: int | None = None
+    repo: Repo,
+    ref: str,
+    read: Read,
+    *,
+    most: int | None = None,
+    above: Container[str] = (),
 ) -> Iterator[RunRow]:
     """The story of a task, youngest first: each commit of its line that carries a state.
 
-    `most` is how many commits are looked at; all of them if it is None.
+    `most` is how many commits are looked at; all of them if it is None. The story ends above a
+    commit of `above` that is not the tip.
     """
     oid = repo.read_ref(ref)
     if oid is None:
         return
     for info in itertools.islice(first_parents(repo, oid), most):
+        if info.oid != oid and info.oid in above:
+            return
         statement = read(info.message)
         if statement is not None:
             yield _row_of_commit(repo, branch_of(ref), info, statement, read)

@@ -137,6 +137,54 @@ def test_the_answer_to_another_branch_far_below_a_new_task_is_not_its_own(repo: 
     assert row(repo).last_answer is None
 
 
+def answered(repo: GitRepo, branch: str) -> str:
+    """A task on a branch and its answer."""
+    asked = repo.commit(GO, branch=branch, parent=repo.tip(branch) or repo.tip())
+    return repo.commit(f"x\n\naynig: review\naynig: answers: {asked}\n", branch=branch)
+
+
+def test_an_answer_of_the_branch_that_a_task_was_forked_off_is_not_its_own(repo: GitRepo) -> None:
+    parent = answered(repo, "other")
+    repo.commit(GO, branch="task", parent=parent)
+    repo.commit(GO, branch="task")
+    assert row(repo).last_answer is None
+
+
+@pytest.mark.parametrize("more", [0, 3], ids=["at the tip", "below the tip"])
+def test_an_answer_that_the_default_branch_contains_is_not_that_of_a_task(
+    repo: GitRepo, more: int
+) -> None:
+    base = answered(repo, "main")
+    for _ in range(more):
+        repo.commit("more")
+    repo.commit(GO, branch="task", parent=base)
+    assert row(repo).last_answer is None
+    own = answered(repo, "task")
+    repo.commit(GO, branch="task")
+    found = row(repo).last_answer
+    assert found is not None
+    assert found.oid == own
+
+
+def test_the_answer_at_the_tip_is_shown_also_where_it_was_merged_or_copied(repo: GitRepo) -> None:
+    answer = answered(repo, "task")
+    repo.git("branch", "copy", answer)
+    repo.git("update-ref", "refs/heads/main", answer)
+    with opened(repo) as site:
+        rows = {each.branch: each.last_answer for each in status_rows(site)}
+    assert {branch: last and last.oid for branch, last in rows.items()} == dict.fromkeys(
+        ("main", "task", "copy"), answer
+    )
+
+
+def test_the_default_branch_shows_its_own_last_answer(repo: GitRepo) -> None:
+    answer = answered(repo, "main")
+    repo.commit(GO)
+    found = row(repo, "main").last_answer
+    assert found is not None
+    assert found.oid == answer
+
+
 def test_branches_without_a_state_are_shown_only_where_all_are_asked_for(repo: GitRepo) -> None:
     repo.commit(GO, branch="b", parent=repo.tip())
     repo.commit(GO, branch="a", parent=repo.tip())
