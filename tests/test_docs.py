@@ -236,6 +236,9 @@ def test_every_variable_of_a_script_is_in_the_protocol() -> None:
     assert len(names) > 10
     protocol = page("docs/protocol.md")
     assert {name for name in names if f"| `{name}` |" not in protocol} == set()
+    of_git = set(re.findall(r"\"(GIT_[A-Z_0-9]+[A-Z0-9])\"", MODULES["environment"].read_text()))
+    assert len(of_git) > 3
+    assert {name for name in of_git if f"`{name}`" not in protocol} == set()
 
 
 def test_every_field_of_the_testimony_is_in_the_protocol() -> None:
