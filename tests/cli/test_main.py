@@ -92,6 +92,7 @@ WRONG_USE = [
     ["submit", "go", "--nothing"],
     ["submit", "go", "-m", "a", "-F", "b"],
     ["submit", "go", "--trailer", "x"],
+    ["submit", "go", "-F", "/no/such/file"],
     ["run", "--jobs", "many"],
     ["daemon", "--poll", "soon"],
     ["log", "a", "b"],
@@ -112,7 +113,6 @@ FAILURES = [
     ["logs", "nowhere"],
     ["retry", "nowhere"],
     ["cancel", "nowhere"],
-    ["submit", "go", "-F", "/no/such/file"],
 ]
 
 
