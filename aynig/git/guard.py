@@ -18,10 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from aynig.errors import GitFailed
-from aynig.git.command import git_text, run_git
+from aynig.git.command import run_git
 from aynig.git.disk import Mark, mark_of
-from aynig.git.inert import Values, offending, parse_settings
+from aynig.git.inert import Values, offending
 from aynig.git.repo import Repo
+from aynig.git.settingsfile import list_settings, put_settings_back
 from aynig.git.shared import (
     CONFIGS,
     FOLDERS,
@@ -154,8 +155,19 @@ class SharedGuard:
             if offence is None or _is_lost(before, after):
                 _take_over(watch.entries, name, after)
             else:
-                self._put_back(name, before, keep / name)
+                mended = self._mended(name, before, after)
+                self._put_back(name, mended, keep / name)
+                _take_over(watch.entries, name, mended)
         return offences
+
+    def _mended(self, name: str, before: Entry | None, after: Entry | None) -> Entry | None:
+        """What was there before, together with the settings that may stay."""
+        if name not in CONFIGS or before is None or after is None:
+            return before
+        if not all(each.kept and stat.S_ISREG(each.mode) for each in (before, after)):
+            return before
+        data = put_settings_back(before.data, after.data, _is_known, _folder(self._repo))
+        return before if data is None else Entry(before.mode, data)
 
     def _put_back(self, name: str, entry: Entry | None, kept: Path) -> None:
         place = self._root / name
@@ -211,9 +223,7 @@ def _settings(entry: Entry | None) -> Values:
         return {}
     if not stat.S_ISREG(entry.mode) or not entry.kept:
         raise ValueError("no file that git reads settings from")
-    return parse_settings(
-        git_text(None, ["config", "--file", "-", "--null", "--list"], stdin=entry.data)
-    )
+    return list_settings(entry.data)
 
 
 def _is_known(key: str) -> bool:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
-Values = Mapping[str, tuple[str, ...]]
+# None stands for a key without a value, which git takes for true.
+Values = Mapping[str, tuple[str | None, ...]]
 
 # Whole sections, by what is left of the first dot.
 _SECTIONS = frozenset({"advice", "branch", "color", "column", "gui", "status"})
@@ -58,11 +59,11 @@ _IDENTITY = frozenset({"user.name", "user.email"})
 
 def parse_settings(listed: str) -> Values:
     """The settings that `git config --null --list` has printed: key to values, in their order."""
-    found: dict[str, tuple[str, ...]] = {}
+    found: dict[str, tuple[str | None, ...]] = {}
     for item in listed.split("\0"):
-        key, _, value = item.partition("\n")
+        key, given, value = item.partition("\n")
         if key:
-            found[key] = (*found.get(key, ()), value)
+            found[key] = (*found.get(key, ()), value if given else None)
     return found
 
 
@@ -85,4 +86,4 @@ def _is_inert(key: str, before: Values, after: Values, is_known: Callable[[str],
     if new is None or any(known.startswith(f"{new[1]}.") for known in before):
         return False
     # `submodule.<name>.update = !command` is a program.
-    return not any(value.startswith("!") for value in after.get(key, ()))
+    return not any(value is not None and value.startswith("!") for value in after.get(key, ()))

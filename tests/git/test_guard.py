@@ -113,11 +113,6 @@ def hooks_path(root: Path) -> None:
         file.write("[core]\n\thooksPath = /evil\n")
 
 
-def hooks_path_with_branch(root: Path) -> None:
-    with (root / "config").open("a") as file:
-        file.write('[branch "x"]\n\tremote = origin\n[core]\n\thooksPath = /evil\n')
-
-
 def other_config(place: Path) -> None:
     place.write_text("[core]\n\tfsmonitor = /evil\n")
 
@@ -126,7 +121,6 @@ def other_config(place: Path) -> None:
     ("change", "name"),
     [
         pytest.param(hooks_path, "config", id="setting-added"),
-        pytest.param(hooks_path_with_branch, "config", id="setting-among-branches"),
         pytest.param(replaced("config", nothing), "config", id="config-deleted"),
         pytest.param(replaced("config", other_config), "config", id="config-replaced"),
         pytest.param(
@@ -348,6 +342,102 @@ def test_an_announcement_of_long_ago_counts_no_more(lab: Lab) -> None:
     with lab.guard.watching("run") as blame:
         write("hooks/post-commit", "announced\n")(lab.root)
     assert names(blame) == ["hooks/post-commit"]
+    assert lab.shared() == before
+
+
+# --- one key put back, another kept --------------------------------------------------------------
+
+OLD = """\
+# Ours.
+[core]
+\trepositoryformatversion = 0
+\tbare = false
+[push]
+\tfollowTags = false
+[credential]
+\thelper =
+\thelper = store
+\thelper = "two\\nlines "
+[filter "a.\\"b\\\\"]
+\trequired
+\tclean = ours
+"""
+REMOTE = '[remote "fork"]\n\turl = u\n\tfetch = f\n'
+
+
+def edited(*swaps: tuple[str, str], text: str = OLD) -> str:
+    for old, new in swaps:
+        assert old in text
+        text = text.replace(old, new)
+    return text + REMOTE
+
+
+def settings(lab: Lab) -> list[str]:
+    listed = lab.world.git("config", "--local", "--null", "--list")
+    return sorted(listed.split("\0"))
+
+
+@pytest.mark.parametrize(
+    ("after", "keys"),
+    [
+        pytest.param(edited() + "[alias]\n\tst = !x\n", ["alias.st"], id="added"),
+        pytest.param(edited() + "[include]\n\tpath = x\n", ["include.path"], id="include"),
+        pytest.param(edited(("\tbare = false\n", "")), ["core.bare"], id="deleted"),
+        pytest.param(
+            edited(("\thelper = store\n", "\thelper = !x\n")), ["credential.helper"], id="repeated"
+        ),
+        pytest.param(
+            edited(("\trequired\n", "\trequired =\n"), ("ours\n", "theirs\n")),
+            ['filter.a."b\\.clean', 'filter.a."b\\.required'],
+            id="bare-and-quoted",
+        ),
+    ],
+)
+def test_what_is_harmless_stays_beside_a_setting_put_back(
+    lab: Lab, after: str, keys: list[str]
+) -> None:
+    file = lab.root / "config"
+    file.write_text(OLD + REMOTE)
+    file.chmod(0o640)
+    wanted = settings(lab)
+    file.write_text(OLD)
+    with lab.guard.watching("run") as blame, lab.another().watching("beside"):
+        file.write_text(after)
+        with lab.guard.watching("third"):
+            pass
+        assert settings(lab) == wanted
+    assert len(blame) == 1
+    assert blame[0].startswith(f"config ({', '.join(keys)}) of the repository changed")
+    assert settings(lab) == wanted
+    assert file.read_text().startswith("# Ours.\n")
+    assert file.stat().st_mode & 0o777 == 0o640
+    assert lab.kept("run", "config").read_text() == after
+    assert sorted(path.name for path in (lab.root / "aynig" / "guard").glob("config-*")) == []
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        pytest.param(edited() + "[broken", id="malformed"),
+        pytest.param(edited(("# Ours.\n", ""), ("= store", "= !x")), id="no-comments"),
+        pytest.param(edited(("= store", "= !x")).replace(REMOTE, ""), id="nothing-harmless"),
+        pytest.param("#\n" + REMOTE + "[-x]\n\ty = 1\n", id="like-an-option"),
+    ],
+)
+def test_the_whole_file_comes_back_where_its_keys_can_not(lab: Lab, after: str) -> None:
+    (lab.root / "config").write_text(OLD)
+    before = lab.shared()
+    with lab.guard.watching("run") as blame:
+        (lab.root / "config").write_text(after)
+    assert lab.shared() == before
+    assert len(blame) == 1
+
+
+def test_the_place_of_an_include_counts_so_the_whole_file_comes_back(lab: Lab) -> None:
+    (lab.root / "config").write_text("[include]\n\tpath = mine\n" + OLD)
+    before = lab.shared()
+    with lab.guard.watching("run"):
+        (lab.root / "config").write_text("[include]\n\tpath = theirs\n" + edited())
     assert lab.shared() == before
 
 

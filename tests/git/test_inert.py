@@ -82,5 +82,5 @@ def test_an_address_is_no_first_one_where_another_file_sets_one() -> None:
 
 
 def test_listed_settings_are_read_with_their_repeats_and_without_values() -> None:
-    listed = "a.b\none\0a.b\ntwo\nlines\0c.d\0"
-    assert parse_settings(listed) == {"a.b": ("one", "two\nlines"), "c.d": ("",)}
+    listed = "a.b\none\0a.b\ntwo\nlines\0c.d\0e.f\n\0"
+    assert parse_settings(listed) == {"a.b": ("one", "two\nlines"), "c.d": (None,), "e.f": ("",)}
