@@ -56,7 +56,8 @@ def recover(site: Site) -> list[Leftover]:
     """Undo what dead runners of this repository left; says what was found.
 
     In this order: a lock would keep the rest from being mended, a half landing shows a person
-    changes that nobody made, a script that outlived its runner still writes.
+    changes that nobody made, a script that outlived its runner still writes. Only then what it
+    changed in the settings and hooks is put back: before, it could change them again.
     """
     told = []
     locks = stale_locks(site.repo)
@@ -65,6 +66,7 @@ def recover(site: Site) -> list[Leftover]:
     told += [Leftover("landing", text) for text in recover_landings(site.repo, is_alive)]
     for lease in dead_leases(site.repo):
         told.append(_bury(site, lease))
+    told += [Leftover("settings", text) for text in site.guard.recover()]
     sweep_doorbells(site.repo.home / "wake", pid_alive)
     recovered = site.pool.sweep(site.settings.retention)
     if recovered:

@@ -19,6 +19,7 @@ from aynig.processes import is_alive, start_time, this_holder
 from aynig.recover import dead_leases, keep_house, pid_alive, recover
 from aynig.scan import read_event
 from aynig.site import Site, open_site
+from tests.stage import Stage
 from tests.world import SCRIPT_OK, GitRepo
 
 GO = "Please go\n\naynig: go\n"
@@ -88,6 +89,28 @@ def test_a_script_that_outlived_its_runner_is_ended(repo: GitRepo, site: Site) -
         for process in (stray, bystander):
             process.kill()
             process.wait()
+
+
+def test_what_a_script_shared_before_it_killed_its_runner_is_put_back(stage: Stage) -> None:
+    git_dir, home = stage.repo.git_dir, os.environ["HOME"]
+    evil = 'echo evil >"$(git rev-parse --git-common-dir)/hooks/post-checkout"'
+    stage.task(
+        f"[ -e {home}/once ] && exit 0; touch {home}/once\n"
+        f"git config core.fsmonitor /evil; git remote add fork u; {evil}; kill -9 $PPID"
+    )
+    command = [sys.executable, "-m", "aynig", "run"]
+    first = subprocess.run(command, cwd=stage.repo.path, check=False, capture_output=True)
+    assert first.returncode == -9
+    assert stage.repo.git("config", "core.fsmonitor") == "/evil"
+    second = subprocess.run(
+        command, cwd=stage.repo.path, check=False, capture_output=True, text=True
+    )
+    said = second.stdout + second.stderr
+    assert "config (core.fsmonitor), hooks/post-checkout of the repository changed" in said
+    assert stage.repo.git("config", "core.fsmonitor", check=False) == ""
+    assert stage.repo.git("config", "remote.fork.url") == "u"
+    assert not (git_dir / "hooks" / "post-checkout").exists()
+    assert stage.repo.state("task") == "done"
 
 
 def test_recovering_again_finds_nothing(repo: GitRepo, site: Site) -> None:

@@ -29,6 +29,7 @@ def check_leftovers(site: Site) -> Iterator[Finding]:
         *_bells(site),
         *_landings(site),
         *_processes(site),
+        *_settings(site),
     ]
     yield from found
     if not found:
@@ -101,3 +102,9 @@ def _processes(site: Site) -> Iterator[Finding]:
     for pid, run in sorted(marked_processes(lambda run: run in ours and run not in live).items()):
         detail = f"process {pid} is of run {run}, which has ended"
         yield Finding("leftovers", WARNING, detail, f"kill {pid}")
+
+
+def _settings(site: Site) -> Iterator[Finding]:
+    for name in site.guard.left_behind():
+        detail = f"{name} of the repository changed while a script of a dead runner ran"
+        yield Finding("leftovers", WARNING, detail, MEND)

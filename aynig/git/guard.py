@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 import stat
 import threading
@@ -38,6 +39,9 @@ from aynig.git.shared import (
 
 # How far the clock that stamps files may lag behind, in seconds, and more.
 _COARSE_CLOCK = 1.0
+# What the lock file says: are runs under way?
+_UNDER_WAY, _AT_REST = b"1", b"0"
+_OF_THE_DEAD = "while a script of a dead runner ran"
 # How many names a sentence has at most.
 _SHOWN = 5
 
@@ -75,6 +79,8 @@ class SharedGuard:
         self._watch: _Watch | None = None
         self._known: tuple[Marks, Entries] | None = None
         self._before = _Before(_folder(repo))
+        # What was put back in the middle of our work, for whom asks next.
+        self._recovered: list[str] = []
 
     @contextlib.contextmanager
     def watching(self, run: str) -> Iterator[list[str]]:
@@ -97,14 +103,66 @@ class SharedGuard:
                         self._watch = None
                         self._before.release()
 
+    def recover(self) -> list[str]:
+        """Put back what scripts changed whose runner died before it could look.
+
+        A sentence for each time that something was put back. No run is to blame: nothing tells
+        which it was, and that of a person who has changed something since looks the same.
+        """
+        with self._mutex:
+            if self._watch is None and self._before.enter_alone():
+                try:
+                    self._recover()
+                except BaseException:
+                    self._before.leave()
+                    raise
+                self._before.release()
+            told, self._recovered = self._recovered, []
+            return told
+
+    def left_behind(self) -> list[str]:
+        """What `recover` would put back, by its names; changes nothing."""
+        with self._mutex:
+            if self._watch is not None or not self._before.is_left():
+                return []
+            before, now = self._before.read() or {}, read_entries(self._root)
+            announced = _read_announced(_announced(_folder(self._repo)), self._before.since)
+            return [
+                offence
+                for name in sorted(before.keys() | now.keys() if before else ())
+                if (offence := _offending_change(name, before, now, announced)) is not None
+            ]
+
+    def _recover(self) -> None:
+        """Called by the only process that has runs, or will have."""
+        entries = self._before.read() if self._before.under_way else None
+        if entries is None:
+            return
+        watch = _Watch((), entries, self._before.since, 0)
+        keep = _unused(_folder(self._repo) / time.strftime("changed-%Y%m%dT%H%M%SZ", time.gmtime()))
+        with _announcements(self._repo, fcntl.LOCK_EX) as place:
+            offences = self._settle_all(watch, _read_announced(place, watch.since), keep)
+        if offences:
+            kept = self._shown(keep) if keep.exists() else ""
+            self._recovered.append(_sentence(offences, _OF_THE_DEAD, kept))
+
     def _begin(self) -> _Watch:
         """What is shared now; the files are read again only when one has changed."""
         since = time.time() - _COARSE_CLOCK
-        mark = read_marks(self._root)
-        if self._known is None or self._known[0] != mark:
-            self._known = (mark, read_entries(self._root))
-        # Where runs of another process are under way, theirs is the state from before.
-        earlier = self._before.agree(self._known[1])
+        alone = self._before.enter()
+        try:
+            if alone and self._before.under_way:
+                self._recover()
+            mark = read_marks(self._root)
+            if self._known is None or self._known[0] != mark:
+                self._known = (mark, read_entries(self._root))
+            if alone:
+                self._before.begin(self._known[1])
+            # Where runs of another process are under way, theirs is the state from before.
+            earlier = None if alone else self._before.read()
+        except BaseException:
+            self._before.leave()
+            raise
         heard = self._before.told
         if earlier is None or earlier == self._known[1]:
             return _Watch(mark, dict(self._known[1]), since, heard)
@@ -120,19 +178,25 @@ class SharedGuard:
             announced = _read_announced(place, watch.since)
             watch.entries = self._before.read() or watch.entries
             before = dict(watch.entries)
-            # Folders first: what seems to lie in one may lie behind a link that took its place.
-            offences = self._settle(watch, announced, keep, FOLDERS)
-            offences += self._settle(watch, announced, keep, None)
+            offences = self._settle_all(watch, announced, keep)
             if watch.entries != before:
                 self._before.write(watch.entries)
             if offences:
-                self._before.tell(_sentence(offences, self._shown(keep) if keep.exists() else ""))
+                kept = self._shown(keep) if keep.exists() else ""
+                self._before.tell(_sentence(offences, "while it ran", kept))
             # Of a script of ours it may have been that another process has put something back.
             sentences = self._before.hear(watch.heard)
             watch.heard = self._before.told
         watch.mark = read_marks(self._root)
         for blame in watch.active.values():
             blame += sentences
+
+    def _settle_all(
+        self, watch: _Watch, announced: Mapping[str, Entry | None], keep: Path
+    ) -> list[str]:
+        # Folders first: what seems to lie in one may lie behind a link that took its place.
+        offences = self._settle(watch, announced, keep, FOLDERS)
+        return offences + self._settle(watch, announced, keep, None)
 
     def _settle(
         self,
@@ -148,8 +212,7 @@ class SharedGuard:
             before, after = watch.entries.get(name), now.get(name)
             if before == after:
                 continue
-            may_stay = name in announced and announced[name] == after
-            offence = None if may_stay else _offence(name, before, after)
+            offence = _offending_change(name, watch.entries, now, announced)
             if offence is not None:
                 offences.append(offence)
             if offence is None or _is_lost(before, after):
@@ -182,6 +245,15 @@ class SharedGuard:
         return str(folder.relative_to(self._root)) if within else folder.name
 
 
+def _offending_change(
+    name: str, entries: Entries, now: Entries, announced: Mapping[str, Entry | None]
+) -> str | None:
+    before, after = entries.get(name), now.get(name)
+    if before == after or (name in announced and announced[name] == after):
+        return None
+    return _offence(name, before, after)
+
+
 def _offence(name: str, before: Entry | None, after: Entry | None) -> str | None:
     """A change that must not stay, by its name; None where it may."""
     if _is_lost(before, after):
@@ -200,9 +272,15 @@ def _is_lost(before: Entry | None, after: Entry | None) -> bool:
     return before is not None and not before.kept and after is not None
 
 
-def _sentence(offences: list[str], kept: str) -> str:
+def _sentence(offences: list[str], when: str, kept: str) -> str:
     where = f"; what was found there is kept in {kept}" if kept else ""
-    return f"{_few(offences)} of the repository changed while it ran and is put back{where}"
+    return f"{_few(offences)} of the repository changed {when} and is put back{where}"
+
+
+def _unused(folder: Path) -> Path:
+    """This name, or one like it that nothing has yet: what was kept earlier stays."""
+    names = itertools.chain([folder], (Path(f"{folder}-{n}") for n in itertools.count(2)))
+    return next(name for name in names if not os.path.lexists(name))
 
 
 def _few(names: list[str]) -> str:
@@ -262,6 +340,10 @@ def announcing(repo: Repo) -> Iterator[None]:
             save_entries(place, told)
 
 
+def _announced(folder: Path) -> Path:
+    return folder / "announced.json"
+
+
 def _read_announced(place: Path, since: float) -> dict[str, Entry | None]:
     with contextlib.suppress(FileNotFoundError):
         if place.stat().st_mtime >= since:
@@ -276,7 +358,7 @@ def _announcements(repo: Repo, lock: int) -> Iterator[Path]:
     fd = os.open(folder / "announcing", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, lock)
-        yield folder / "announced.json"
+        yield _announced(folder)
     finally:
         os.close(fd)
 
@@ -298,21 +380,59 @@ class _Before:
         self._fd: int | None = None
         self._written: tuple[Mark | None, Entries] | None = None
 
-    def agree(self, now: Entries) -> Entries | None:
-        """What the runs of other processes began with; None where there are none, and `now` is
-        what counts from here on."""
+    def enter(self) -> bool:
+        """Keep others from taking the state of now for good.
+
+        True: nobody else has runs under way, and all others wait for `begin` or `release`.
+        False: others have, and `read` gives what theirs began with.
+        """
         fd = self._open()
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        while True:
+            if _locked_alone(fd):
+                return True
+            # Somebody begins, ends or only looks: then we may be alone after all.
             fcntl.flock(fd, fcntl.LOCK_SH)
-            return self.read()
+            if _locked_alone(fd):
+                return True
+            fcntl.flock(fd, fcntl.LOCK_SH)
+            if self.under_way:
+                return False
+
+    def enter_alone(self) -> bool:
+        """`enter`, unless others have runs under way, or nobody ever had."""
+        if mark_of(self._folder / "lock") is None:
+            return False
+        return _locked_alone(self._open())
+
+    def begin(self, now: Entries) -> None:
+        """After `enter` has given True: `now` is what counts from here on."""
+        fd = self._open()
         self._told.unlink(missing_ok=True)
         if self._written is None or self._written != (mark_of(self._place), now):
             self.write(now)
             self._written = (mark_of(self._place), dict(now))
+        # In place, for every run comes by here; what it says outlives this process.
+        os.pwrite(fd, _UNDER_WAY, 0)
         fcntl.flock(fd, fcntl.LOCK_SH)
-        return None
+
+    @property
+    def under_way(self) -> bool:
+        """Have runs begun that nobody has ended? Who is alone knows that their process is dead."""
+        return os.pread(self._open(), 1, 0) == _UNDER_WAY
+
+    def is_left(self) -> bool:
+        """Has a dead process left runs behind?"""
+        if not self.enter_alone():
+            return False
+        try:
+            return self.under_way
+        finally:
+            self.leave()
+
+    @property
+    def since(self) -> float:
+        """From when on announcements are no part of what was written, in seconds since 1970."""
+        return os.fstat(self._open()).st_mtime - _COARSE_CLOCK
 
     def read(self) -> Entries | None:
         """What all have agreed on; None where that can't be read."""
@@ -343,6 +463,16 @@ class _Before:
         return []
 
     def release(self) -> None:
+        """Our runs are over. The last process to say so notes that nothing is left to look at."""
+        if self._fd is None:
+            return
+        if _locked_alone(self._fd):
+            with contextlib.suppress(OSError):
+                os.pwrite(self._fd, _AT_REST, 0)
+        self.leave()
+
+    def leave(self) -> None:
+        """Let others in, with what is noted left as it is."""
         if self._fd is not None:
             fcntl.flock(self._fd, fcntl.LOCK_UN)
 
@@ -356,3 +486,12 @@ class _Before:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._fd = os.open(lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         return self._fd
+
+
+def _locked_alone(fd: int) -> bool:
+    """Try for the exclusive lock. Where that fails, a lock that was held is lost (flock(2))."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

@@ -400,6 +400,20 @@ def leave_landing(repo: GitRepo) -> None:
     (folder / "main.json").write_text(json.dumps(record))
 
 
+def leave_setting(repo: GitRepo) -> None:
+    dies = """
+import os, signal, sys
+from pathlib import Path
+from aynig.git.guard import SharedGuard
+from aynig.git.repo import Repo
+
+with SharedGuard(Repo.open(Path(sys.argv[1])), Path(sys.argv[1])).watching("dead"):
+    os.system("git config core.fsmonitor /evil")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", dies, str(repo.path)], cwd=repo.path, check=False)
+
+
 @pytest.mark.parametrize(
     ("leave", "words"),
     [
@@ -407,8 +421,9 @@ def leave_landing(repo: GitRepo) -> None:
         (leave_bell, "nobody answers the doorbell"),
         (leave_worktree, "the worktree aynig-0 is registered"),
         (leave_landing, "was landing in"),
+        (leave_setting, "config (core.fsmonitor) of the repository changed"),
     ],
-    ids=["lease", "doorbell", "worktree", "landing"],
+    ids=["lease", "doorbell", "worktree", "landing", "setting"],
 )
 def test_leftovers_of_a_crash_are_named_and_mended(
     healthy: GitRepo, leave: Callable[[GitRepo], None], words: str

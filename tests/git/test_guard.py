@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -439,6 +442,82 @@ def test_the_place_of_an_include_counts_so_the_whole_file_comes_back(lab: Lab) -
     with lab.guard.watching("run"):
         (lab.root / "config").write_text("[include]\n\tpath = theirs\n" + edited())
     assert lab.shared() == before
+
+
+# --- runners that die ----------------------------------------------------------------------------
+
+DIES = """
+import os, signal, sys
+from pathlib import Path
+from aynig.git.guard import SharedGuard
+from aynig.git.repo import Repo
+
+repo = Repo.open(Path(sys.argv[1]))
+with SharedGuard(repo, Path(sys.argv[2])).watching("dead"):
+    with (repo.common_dir / "config").open("a") as file:
+        file.write("[core]\\n\\thooksPath = /evil\\n" + sys.argv[3])
+    (repo.common_dir / "hooks" / "pre-commit").write_text("evil")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def leave_dead(lab: Lab, more: str = "") -> None:
+    command = [sys.executable, "-c", DIES, str(lab.world.path), str(lab.keep), more]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+
+
+def test_what_a_script_changed_whose_runner_died_is_put_back(lab: Lab) -> None:
+    before = lab.shared()
+    leave_dead(lab)
+    assert lab.shared() != before
+    found = lab.another().left_behind()
+    assert found == ["config (core.hookspath)", "hooks/pre-commit"]
+    (told,) = lab.guard.recover()
+    assert told.startswith("config (core.hookspath), hooks/pre-commit of the repository changed")
+    assert lab.shared() == before
+    kept = lab.root / told.rpartition(" ")[2]
+    assert (kept / "hooks" / "pre-commit").read_text() == "evil"
+    assert (lab.another().left_behind(), lab.another().recover()) == ([], [])
+
+
+def test_what_was_found_earlier_is_not_overwritten(lab: Lab) -> None:
+    for _ in range(3):
+        leave_dead(lab)
+        assert lab.guard.recover()
+    assert len(list((lab.root / "aynig" / "guard").glob("changed-*"))) == 3
+
+
+def test_what_is_harmless_or_announced_stays_after_a_death_too(lab: Lab) -> None:
+    leave_dead(lab, REMOTE)
+    with announcing(Repo.open(lab.world.path)):
+        write("hooks/post-commit", "announced\n")(lab.root)
+    assert lab.guard.recover()
+    assert lab.world.git("config", "remote.fork.url") == "u"
+    assert lab.world.git("config", "core.hooksPath", check=False) == ""
+    assert (lab.root / "hooks/post-commit").read_text() == "announced\n"
+
+
+def test_a_run_that_begins_after_a_death_is_not_blamed_for_it(lab: Lab) -> None:
+    before = lab.shared()
+    leave_dead(lab)
+    with lab.guard.watching("next") as blame:
+        assert lab.shared() == before
+    assert blame == []
+    assert len(lab.guard.recover()) == 1
+    assert lab.guard.recover() == []
+
+
+def test_what_runs_of_the_living_change_is_not_for_the_next_start(lab: Lab) -> None:
+    other = lab.another()
+    with lab.guard.watching("one"):
+        leave_dead(lab)
+        changed = lab.shared()
+        assert (other.left_behind(), other.recover()) == ([], [])
+        assert lab.shared() == changed
+        with other.watching("two"):
+            pass
+    hooks_path(lab.root)
+    assert (other.left_behind(), other.recover()) == ([], [])
 
 
 # --- runs that overlap --------------------------------------------------------------------------
