@@ -41,6 +41,8 @@ from aynig.git.shared import (
 _COARSE_CLOCK = 1.0
 # What the lock file says: are runs under way?
 _UNDER_WAY, _AT_REST = b"1", b"0"
+# How often a lock may change hands while we ask for it.
+_TRIES = 5
 _OF_THE_DEAD = "while a script of a dead runner ran"
 # How many names a sentence has at most.
 _SHOWN = 5
@@ -387,7 +389,7 @@ class _Before:
         False: others have, and `read` gives what theirs began with.
         """
         fd = self._open()
-        while True:
+        for _ in range(_TRIES):
             if _locked_alone(fd):
                 return True
             # Somebody begins, ends or only looks: then we may be alone after all.
@@ -397,6 +399,9 @@ class _Before:
             fcntl.flock(fd, fcntl.LOCK_SH)
             if self.under_way:
                 return False
+        # Others are there, and yet it is not noted: a script has written to the file.
+        os.pwrite(fd, _UNDER_WAY, 0)
+        return False
 
     def enter_alone(self) -> bool:
         """`enter`, unless others have runs under way, or nobody ever had."""

@@ -520,6 +520,17 @@ def test_what_runs_of_the_living_change_is_not_for_the_next_start(lab: Lab) -> N
     assert (other.left_behind(), other.recover()) == ([], [])
 
 
+def test_a_script_that_empties_the_file_of_the_lock_stops_nobody(lab: Lab) -> None:
+    before = lab.shared()
+    with lab.guard.watching("one") as blame:
+        (lab.root / "aynig" / "guard" / "lock").write_text("")
+        hooks_path(lab.root)
+        with lab.another().watching("two"):
+            pass
+        assert lab.shared() == before
+    assert names(blame) == [HOOKS_PATH]
+
+
 # --- runs that overlap --------------------------------------------------------------------------
 
 
