@@ -104,7 +104,6 @@ def abandon(site: Site, pending: Pending) -> Finished:
     try:
         pending = _written(pending)
         kept = pending.kept or _keep(site, pending)
-        detail = f"{pending.detail}; the answer is kept under {kept}"
         assert pending.answer is not None
         deferral = site.leases.defer(
             lease, 0.0, pending.detail, hold=pending.word, answer=pending.answer.oid, kept=kept
@@ -113,7 +112,7 @@ def abandon(site: Site, pending: Pending) -> Finished:
         site.leases.release(lease, plan.event.oid)
         detail = f"{pending.detail}; the answer could not be kept: {told(error)}"
         return Finished(plan, lease, pending.result, None, "refused", detail)
-    return Finished(plan, lease, pending.result, None, "deferred", detail, deferral)
+    return Finished(plan, lease, pending.result, None, "deferred", kept, deferral)
 
 
 def left_answer(site: Site, deferral: Deferral) -> Statement | None:
@@ -138,7 +137,7 @@ def resume(site: Site, plan: Plan, lease: Lease, deferral: Deferral, statement: 
         exit=_number(statement.value("exit")),
         signal=None,
         started=time.time(),
-        duration=0.0,
+        duration=_seconds(statement.value("duration")),
         stopped=statement.value("stopped") or "",
         fault=statement.value("fault") or "",
     )
@@ -155,6 +154,10 @@ def set_back_if_lost(site: Site, plan: Plan, lease: Lease, why: str) -> None:
         return
     with contextlib.suppress(AynigError, OSError):
         site.leases.set_back(lease, setback.delay_after_run(plan.attempt), why)
+
+
+def _seconds(text: str | None) -> float:
+    return float(text) if text is not None and re.fullmatch(r"[0-9]{1,9}(\.[0-9]+)?", text) else 0.0
 
 
 def _number(text: str | None) -> int | None:

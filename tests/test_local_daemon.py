@@ -204,6 +204,9 @@ def test_a_file_in_the_way_costs_one_run_however_often_landing_is_tried(clone: S
         assert row.hold == "dirty-worktree"
         assert "the answer waits: " in row.detail
         assert "more" in row.detail
+        (notice,) = clone.run().of("deferred")
+        kept = repo.git("for-each-ref", "--format=%(refname)", RESCUES)
+        assert notice.detail.endswith(f"more is in the way: move it; its work is kept under {kept}")
     assert (repo.path / "more").read_text() == "mine\n"
     assert repo.tip() == oid
     (repo.path / "more").unlink()
