@@ -7,6 +7,7 @@ is correct and watching only makes it fast.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -20,7 +21,7 @@ from aynig.doorbell import Doorbell
 from aynig.errors import AynigError, RepositoryError, UsageError, as_unwritable, told
 from aynig.notices import Notice, Observer
 from aynig.reconcile import Outcome
-from aynig.recover import keep_house, recover
+from aynig.recover import clear_locks, keep_house, recover
 from aynig.site import Site, load_settings
 from aynig.watch import Waker, Watcher
 
@@ -242,6 +243,8 @@ class Engine:
         afresh = now >= self._next_afresh
         if afresh:
             self._next_afresh = now + _AFRESH
+            for desk in self._desks.values():
+                self._threads.submit(self._clear_locks, desk)
         for key, desk in self._desks.items():
             if afresh or everywhere or key in woken or not desk.settled:
                 desk.look(afresh=afresh)
@@ -311,6 +314,10 @@ class Engine:
         self._next_house = now + _HOUSEKEEPING
         for desk in self._desks.values():
             self._threads.submit(self._keep_one_house, desk)
+
+    def _clear_locks(self, desk: Desk) -> None:
+        with contextlib.suppress(AynigError, OSError):
+            clear_locks(desk.site)
 
     def _keep_one_house(self, desk: Desk) -> None:
         try:

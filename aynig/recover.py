@@ -52,6 +52,11 @@ def stale_locks(repo: Repo) -> list[StaleLock]:
     return find_stale_locks(repo, is_alive, pid_alive)
 
 
+def clear_locks(site: Site) -> None:
+    """Remove stale locks that could not be judged before, because some git was at work."""
+    clear_stale_locks(stale_locks(site.repo))
+
+
 def recover(site: Site) -> list[Leftover]:
     """Undo what dead runners of this repository left; says what was found.
 

@@ -28,6 +28,8 @@ from aynig.processes import start_time
 LOCK_WAIT = 2000
 # Time stamps of files are this coarse at the most on the file systems of today, in nanoseconds.
 _FRESH = 50_000_000
+# How often, and how many seconds apart, it is looked whether a git is still at work.
+_LOOKS, _PAUSE = 10, 0.05
 # The arguments by which a git of ours is known: what it locks is announced.
 OUR_GIT = ("update-ref", "-m", "aynig", "--stdin", "-z")
 _OUR_MARK = "\0".join(OUR_GIT).encode()
@@ -123,7 +125,8 @@ def find_stale_locks(
             continue
         left = list(_left_locks(repo, record["targets"], written))
         found += left
-        if not left:
+        # A lock that could not be judged because some git is at work is looked at again.
+        if not left and not _lies_locked(repo, record["targets"]):
             path.unlink(missing_ok=True)
     return [lock for lock in found if lock.ref not in announced]
 
@@ -173,7 +176,7 @@ def _left_locks(
             # An oid of ours is written by nobody else. Before it is written, and where nothing
             # will be, only the time tells, and that no git is at work that could be the owner.
             ours = content == new if content else written - 1 <= taken <= latest
-            if ours and (content or not _is_git_at_work(repo)):
+            if ours and (content or _is_quiet(repo)):
                 yield StaleLock(path, ref, decided and bool(content))
 
 
@@ -201,6 +204,19 @@ def _git_alive(record: dict[str, Any], pid_alive: Callable[[int], bool]) -> bool
     """A pid is used again: the start time tells whether it is the same process."""
     pid, started = int(record["git"]), record.get("git_started")
     return pid_alive(pid) and (not started or start_time(pid) == started)
+
+
+def _lies_locked(repo: Repo, targets: Sequence[Sequence[str | None]]) -> bool:
+    return any((repo.common_dir / f"{ref}.lock").exists() for ref, _ in targets)
+
+
+def _is_quiet(repo: Repo) -> bool:
+    """Is no git at work, at the latest in a moment? Most of them only read, and end at once."""
+    for _ in range(_LOOKS):
+        if not _is_git_at_work(repo):
+            return True
+        time.sleep(_PAUSE)
+    return False
 
 
 def _is_git_at_work(repo: Repo) -> bool:

@@ -148,6 +148,23 @@ def test_an_empty_lock_is_left_alone_while_any_git_is_at_work_here(scene: Scene)
     assert {lock.ref for lock in scene.left()} == {NEW, OLD}
 
 
+def test_a_lock_that_could_not_be_judged_is_found_by_a_later_look(scene: Scene) -> None:
+    with stopped_in_a_transaction(scene):
+        pass
+    # What is left is empty, as where git was killed before it wrote the first oid.
+    scene.lock(NEW).unlink()
+    worker = subprocess.Popen(
+        ["git", "hash-object", "--stdin"], cwd=scene.world.path, stdin=subprocess.PIPE
+    )
+    name = Path(f"/proc/{worker.pid}/comm")
+    wait_for(lambda: name.read_bytes().startswith(b"git"), what="git")
+    try:
+        assert scene.left() == []
+    finally:
+        worker.communicate()
+    assert [lock.ref for lock in scene.left()] == [OLD]
+
+
 def test_an_empty_lock_that_is_younger_than_the_transaction_is_somebody_elses(
     scene: Scene,
 ) -> None:
