@@ -23,7 +23,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ),
     ("git.repo", "git.settingsfile", "git.snapshot", "git.survey"),
     ("git.locks", "git.trees", "git.history", "git.shared"),
-    ("git.refs", "git.worktree"),
+    ("git.agreement", "git.refs", "git.worktree"),
     ("git.checkouts", "git.guard", "git.scripts", "git.worktrees"),
     ("git.landings",),
     ("scan", "rescue"),

@@ -33,6 +33,15 @@ def commit(repo: GitRepo, message: str = STATE) -> str:
     return repo.git("rev-parse", "HEAD")
 
 
+def gated(repo: GitRepo) -> tuple[Path, str]:
+    """A state commit on main whose script waits at a FIFO, and its oid."""
+    gate = repo.path.parent / "gate"
+    os.mkfifo(gate)
+    oid = repo.commit(STATE, files={".aynig/go": f"#!/bin/sh\nread x <{gate}\necho more >more\n"})
+    repo.sync()
+    return gate, oid
+
+
 def in_worktree(stage: Stage, name: str) -> Path:
     """A file of the only script that runs, as it works."""
     return stage.repo.git_dir / "aynig" / "worktrees" / "0" / "tree" / name
@@ -118,10 +127,7 @@ def test_a_commit_of_the_person_is_a_new_tip_that_counts(clone: Stage) -> None:
 
 def test_what_is_staged_while_the_script_runs_is_not_swallowed(clone: Stage) -> None:
     repo = clone.repo
-    gate = repo.path.parent / "gate"
-    os.mkfifo(gate)
-    repo.commit(STATE, files={".aynig/go": f"#!/bin/sh\nread x <{gate}\necho more >more\n"})
-    repo.sync()
+    gate, _ = gated(repo)
     with clone.live() as told:
         wait_for(lambda: told.of("run"), what="the run")
         (repo.path / "file").write_text("mine\n")
@@ -169,10 +175,7 @@ def test_an_answer_that_waits_when_the_daemon_ends_is_landed_by_the_next_one(
     clone: Stage,
 ) -> None:
     repo = clone.repo
-    gate = repo.path.parent / "gate"
-    os.mkfifo(gate)
-    oid = repo.commit(STATE, files={".aynig/go": f"#!/bin/sh\nread x <{gate}\necho more >more\n"})
-    repo.sync()
+    gate, oid = gated(repo)
     with clone.live() as told:
         wait_for(lambda: told.of("run"), what="the run")
         (repo.path / "file").write_text("mine\n")
@@ -292,10 +295,7 @@ def test_an_answer_that_waits_lands_though_a_script_has_the_only_place(clone: St
 
 def test_what_a_person_sets_up_while_a_script_runs_stays(clone: Stage) -> None:
     repo = clone.repo
-    gate = repo.path.parent / "gate"
-    os.mkfifo(gate)
-    repo.commit(STATE, files={".aynig/go": f"#!/bin/sh\nread x <{gate}\necho more >more\n"})
-    repo.sync()
+    gate, _ = gated(repo)
     with clone.live() as told:
         wait_for(lambda: told.of("run"), what="the run")
         repo.git("remote", "add", "fork", "https://example.org/fork.git")
