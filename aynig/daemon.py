@@ -19,10 +19,13 @@ from aynig import notices
 from aynig.desk import Desk, Work
 from aynig.doorbell import Doorbell
 from aynig.errors import AynigError, RepositoryError, UsageError, as_unwritable, told
+from aynig.git.repo import Repo
+from aynig.git.sharedrefs import SharedRefs
 from aynig.notices import Notice, Observer
 from aynig.reconcile import Outcome
-from aynig.recover import clear_locks, keep_house, recover
+from aynig.recover import bury_dead, clear_locks, keep_house, recover
 from aynig.site import Site, load_settings
+from aynig.sync import LONGEST, Sync
 from aynig.watch import Waker, Watcher
 
 _HOUSEKEEPING = 3600.0
@@ -80,8 +83,11 @@ class Engine:
         self._waker = Waker()
         self._watcher = Watcher(self._waker)
         self._doorbells: list[Doorbell] = []
-        # Beside the jobs: neither housekeeping nor an answer that waits must wait for a script.
-        self._threads = ThreadPoolExecutor(max_workers=jobs + _BESIDE, thread_name_prefix="aynig")
+        # Beside the jobs: neither housekeeping nor an answer that waits must wait for a script,
+        # and no look at one remote for another that does not answer.
+        beside = _BESIDE + len(self._absent)
+        self._threads = ThreadPoolExecutor(max_workers=jobs + beside, thread_name_prefix="aynig")
+        self._synced: deque[Desk] = deque()
         self._done: deque[tuple[Desk, str, Outcome | BaseException, bool]] = deque()
         self._running = 0
         self._landing = False
@@ -141,12 +147,12 @@ class Engine:
 
     def _take_up(self, place: Place) -> None:
         site = place.site = place.site or place.open()
-        desk = Desk(site, self._observe, follow=self._follow)
+        desk = Desk(site, self._observe, follow=self._follow, sync=self._make_sync(site))
         if desk.key in self._desks:
             raise UsageError(f"it is the same as {self._desks[desk.key].site.name}")
         for leftover in recover(site):
             self._problem(desk, f"after a crash: {leftover.detail}")
-        bell = self._hang_doorbell(desk)
+        bell = self._hang_doorbell(desk, site.repo)
         if not self._until_quiet:
             self._watcher.add(desk.key, site.repo.common_dir)
         try:
@@ -156,11 +162,22 @@ class Engine:
             self._watcher.remove(desk.key)
             raise
         self._doorbells.append(bell)
+        self._listen_at_remote(desk)
         if bell.problem:
             self._problem(desk, f"{bell.problem}: hooks can't wake us, polling goes on")
         self._desks[desk.key] = desk
         self._next_house = time.monotonic()
         self._observe(notices.of_watching(site))
+
+    def _make_sync(self, site: Site) -> Sync | None:
+        if site.mirror is None or not isinstance(site.store, SharedRefs):
+            return None
+
+        def first() -> None:
+            for leftover in bury_dead(site):
+                self._observe(notices.of_problem(site.name, f"after a crash: {leftover.detail}"))
+
+        return Sync(site.mirror, site.store, poll=site.settings.poll, first=first)
 
     def _tell_absent(self) -> None:
         for place in self._absent:
@@ -175,17 +192,35 @@ class Engine:
             if desk.fault and self._until_quiet:
                 raise RepositoryError(desk.fault)
 
-    def _hang_doorbell(self, desk: Desk) -> Doorbell:
+    def _hang_doorbell(self, desk: Desk, repo: Repo) -> Doorbell:
         name = str(desk.site.holder.pid)
         if self._works_on_a_part(desk.site):
             # A hook that hears only such a one still starts a run for what it passes over.
             name += ".part"
-        path = desk.site.repo.home / "wake" / name
-        return Doorbell(path, lambda: self._waker.wake(desk.key))
+        key = desk.key if desk.sync is None else _remote_key(desk.key)
+        return Doorbell(repo.home / "wake" / name, lambda: self._waker.wake(key))
+
+    def _listen_at_remote(self, desk: Desk) -> None:
+        """A remote in this machine's own file system tells at once: by its hook, and by itself."""
+        mirror = desk.site.mirror
+        path = mirror.remote.address.path if mirror is not None else None
+        if path is None:
+            return
+        with contextlib.suppress(AynigError, OSError):
+            repo = Repo.open(path)
+            if not self._until_quiet:
+                self._watcher.add(_remote_key(desk.key), repo.common_dir)
+            bell = self._hang_doorbell(desk, repo)
+            if bell.problem:
+                bell.close()
+            else:
+                self._doorbells.append(bell)
 
     def _works_on_a_part(self, site: Site) -> bool:
         """Do our flags leave branches aside that the repository's own settings do not?"""
-        return not self._follow or site.settings.branches != load_settings(site.repo).branches
+        own = load_settings(site.clone or site.repo)
+        picky = site.mirror is not None and (site.settings.agent or site.settings.roles)
+        return bool(picky) or not self._follow or site.settings.branches != own.branches
 
     def _turn(self) -> bool:
         """One round: obey, collect, start, wait, look. True when there is no more to do."""
@@ -195,6 +230,7 @@ class Engine:
         if not self._stops:
             for desk in self._desks.values():
                 desk.recheck(now)
+            self._start_syncs(now)
             self._start_runs()
             self._keep_house(now)
         if self._is_over() and not self._missed_anything():
@@ -208,7 +244,7 @@ class Engine:
         if self._stops:
             return True
         return self._until_quiet and not any(
-            desk.ready or desk.passing for desk in self._desks.values()
+            desk.ready or desk.passing or _is_unseen(desk) for desk in self._desks.values()
         )
 
     def _missed_anything(self) -> bool:
@@ -221,6 +257,8 @@ class Engine:
         for bell in self._doorbells:
             bell.close()
         for desk in self._desks.values():
+            if desk.sync is not None and not desk.fault:
+                desk.sync.run(leases=True)
             desk.look()
             self._settle(desk)
         return any(desk.ready or desk.passing for desk in self._desks.values())
@@ -246,6 +284,8 @@ class Engine:
             for desk in self._desks.values():
                 self._threads.submit(self._clear_locks, desk)
         for key, desk in self._desks.items():
+            if desk.sync is not None and _remote_key(key) in woken:
+                desk.sync.wake()
             if afresh or everywhere or key in woken or not desk.settled:
                 desk.look(afresh=afresh)
 
@@ -254,6 +294,8 @@ class Engine:
         now = time.monotonic()
         times = [self._next_poll]
         for desk in self._desks.values():
+            if desk.sync is not None and not desk.sync.running and not self._stops:
+                times.append(desk.sync.due)
             due = desk.next_due()
             if due is not None and not self._stops:
                 times.append(due)
@@ -286,6 +328,21 @@ class Engine:
                 self._landing = True
                 self._threads.submit(self._carry_out, desk, *work, landing=True)
                 return
+
+    def _start_syncs(self, now: float) -> None:
+        while self._synced:
+            desk = self._synced.popleft()
+            assert desk.sync is not None
+            desk.sync.end(desk.site.settings.lease_seconds / 2 if desk.minds_leases else LONGEST)
+        for desk in self._desks.values():
+            if desk.sync is not None and not desk.sync.running and desk.sync.due <= now:
+                desk.sync.begin()
+                self._threads.submit(self._carry_out_sync, desk, desk.sync, desk.minds_leases)
+
+    def _carry_out_sync(self, desk: Desk, sync: Sync, leases: bool) -> None:
+        sync.run(leases=leases)
+        self._synced.append(desk)
+        self._waker.wake(desk.key)
 
     def _carry_out(self, desk: Desk, ref: str, work: Work, *, landing: bool = False) -> None:
         outcome: Outcome | BaseException
@@ -333,7 +390,7 @@ class Engine:
         problems = dict(self._watcher.problems)
         for key, problem in problems.items():
             if self._watch_problems.get(key) != problem:
-                name = self._desks[key].site.name if key in self._desks else key
+                name = self._desks[key].site.name if key in self._desks else key.strip()
                 self._observe(notices.of_problem(name, f"{problem}; polling goes on"))
         self._watch_problems = problems
 
@@ -373,6 +430,7 @@ class Engine:
         for desk in self._desks.values():
             desk.abandon_pending()
             desk.site.leases.settle()
+            _publish(desk.site)
             desk.site.close()
         for place in self._absent:
             if place.site is not None:
@@ -380,6 +438,24 @@ class Engine:
         self._waker.close()
         if self._stops_obeyed:
             self._observe(notices.of_stop())
+
+
+def _is_unseen(desk: Desk) -> bool:
+    """Has nobody told yet how things stand on the remote?"""
+    sync = desk.sync
+    return sync is not None and (sync.running or not (sync.fresh or sync.fault))
+
+
+def _publish(site: Site) -> None:
+    """What is kept on this machine alone would be out of reach once it is switched off."""
+    if isinstance(site.store, SharedRefs):
+        with contextlib.suppress(AynigError, OSError):
+            site.store.publish()
+
+
+def _remote_key(key: str) -> str:
+    """The waker's source for what says to look at the remote, not only at its mirror."""
+    return f"{key}\n"
 
 
 def _opened(site: Site) -> Place:

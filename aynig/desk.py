@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -14,26 +15,32 @@ from dataclasses import dataclass
 
 from aynig import notices
 from aynig.ending import Finished, Pending
-from aynig.errors import AynigError, RepositoryError, as_unwritable, told
+from aynig.errors import AynigError, RepositoryError, as_unwritable, hold_word, told
 from aynig.execution import Started
 from aynig.executors import Control
 from aynig.facts import trusted_commit
 from aynig.model import ENDED_STATES, Hold, RefChange
 from aynig.notices import Observer
 from aynig.plan import FIRST_RECHECK, LONGEST_RECHECK
+from aynig.policies import setback
 from aynig.reconcile import Outcome, Reconciler
 from aynig.site import Site
+from aynig.sync import Sync
 
 # Holds that end by themselves, and soon: another runner at the same commit, a lock.
 _PASSING = frozenset({"busy", "copy"})
 # Holds that a change of the trusted tree may end.
 _OF_THE_TREE = frozenset(
-    {"missing-script", "not-executable", "bad-script", "bad-interpreter", "bad-config"}
+    {"missing-script", "not-executable", "bad-script", "bad-interpreter", "bad-config", "assigned"}
 )
 # Holds that the end of another task may end.
 _OF_OTHER_TASKS = frozenset({"waiting", "blocked"})
 # Holds that end when the repository can be read again.
-_OF_THE_REPOSITORY = frozenset({"error", "unreadable", "unwritable"})
+_OF_THE_REPOSITORY = frozenset({"error", "unreadable", "unwritable", "unreachable"})
+# Holds that a change of lease refs may end, of which no branch tells.
+_OF_LEASES = frozenset({"running", "copy", "busy", "waiting", "error", "refused"})
+# How long a hold is at most, in seconds, where another look at the task asks the remote something.
+_LONGEST = {"unreachable": 60.0, "refused": setback.REFUSED_DELAY}
 
 
 @dataclass
@@ -66,8 +73,12 @@ class Desk:
     """The queue of one repository: what is ready, under way, held. Belongs to the loop's thread,
     but for `started`."""
 
-    def __init__(self, site: Site, observe: Observer, *, follow: bool) -> None:
+    def __init__(
+        self, site: Site, observe: Observer, *, follow: bool, sync: Sync | None = None
+    ) -> None:
         self.site = site
+        # The looks at the remote, where the tasks are those of one.
+        self.sync = sync
         self.key = str(site.repo.common_dir)
         self.settled = True
         # Why nothing can be done in the repository at this time, in one line; empty where it can.
@@ -102,6 +113,9 @@ class Desk:
                 raise
             # Whatever it is, it is this repository's, and must not stop the others.
             self._fail(told(error))
+            return
+        if self.sync is not None and self.sync.fault:
+            self._fail(self.sync.fault)
             return
         if self.fault:
             self.fault = ""
@@ -223,7 +237,10 @@ class Desk:
 
     def next_work(self) -> tuple[str, Work] | None:
         """The next branch that can be worked on now, and what to call in a thread for it."""
-        for _ in range(0 if self.fault else len(self._queue)):
+        if self.sync is not None and self._queue:
+            # Runners that look at the same queue begin at different branches.
+            self._queue.rotate(random.randrange(len(self._queue)))
+        for _ in range(0 if self._is_closed else len(self._queue)):
             ref = self._queue.popleft()
             if ref in self._active:
                 # Its turn comes when the run that is under way has ended.
@@ -266,9 +283,20 @@ class Desk:
         self._observe(notices.of_start(self.site, started))
 
     @property
+    def _is_closed(self) -> bool:
+        """Is no work given out, because nobody knows how things stand?"""
+        return bool(self.fault) or (self.sync is not None and not self.sync.fresh)
+
+    @property
+    def minds_leases(self) -> bool:
+        """Could a task be waiting for the lease of another runner?"""
+        words = {held.hold.word for held in self._held.values()}
+        return bool(self._queue) or not words.isdisjoint(_OF_LEASES)
+
+    @property
     def ready(self) -> bool:
         """Is there anything that could be started now?"""
-        return not self.fault and any(ref not in self._active for ref in self._queue)
+        return not self._is_closed and any(ref not in self._active for ref in self._queue)
 
     @property
     def passing(self) -> bool:
@@ -289,8 +317,8 @@ class Desk:
             self._last_hold.pop(ref, None)
         if isinstance(outcome, BaseException):
             full = as_unwritable(outcome, self.site.repo.common_dir)
-            word, detail = ("error", told(outcome)) if full is None else ("unwritable", told(full))
-            self._hold(ref, oid, Hold(word, detail, time.time() + FIRST_RECHECK))
+            error = full or outcome
+            self._hold(ref, oid, Hold(_word(error), told(error), time.time() + FIRST_RECHECK))
         elif isinstance(outcome, Hold):
             self._hold(ref, oid, outcome)
         elif isinstance(outcome, Pending):
@@ -321,11 +349,14 @@ class Desk:
         known = before is not None and (before.oid, before.hold.word) == (oid, hold.word)
         delay = FIRST_RECHECK
         if known and before is not None:
-            delay = min(before.delay * 2, LONGEST_RECHECK) or FIRST_RECHECK
+            longest = _LONGEST.get(hold.word, LONGEST_RECHECK)
+            delay = min(before.delay * 2, longest) or FIRST_RECHECK
         due = None
         if hold.until is not None:
             # A task that asked for a time gets that time; anything else is looked at ever less.
             wait = hold.until - time.time() if hold.word == "waiting" else delay
+            if self.sync is not None:
+                wait *= random.uniform(1.0, 1.5)
             due = time.monotonic() + max(wait, 0.0)
         held = _Held(hold, oid, delay, due)
         self._last_hold[ref] = held
@@ -371,3 +402,9 @@ class Desk:
                 continue
             self._observe(notices.of_finish(self.site, finished))
         self._pending.clear()
+
+
+def _word(error: BaseException) -> str:
+    """The word of a hold: an error that only time ends is one nonetheless."""
+    word = hold_word(error)
+    return "error" if word == "busy" else word

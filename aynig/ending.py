@@ -13,10 +13,11 @@ from aynig.errors import (
     GitFailed,
     LeaseLost,
     RefMoved,
+    Refused,
     RepositoryError,
-    Unwritable,
     WaitUntil,
     as_unwritable,
+    hold_word,
     told,
 )
 from aynig.model import Deferral, Lease, Plan, RunResult, Statement
@@ -67,9 +68,15 @@ def conclude(site: Site, pending: Pending) -> Ended:
         assert pending.answer is not None
         land(site.repo, site.store, pending.plan, pending.lease, pending.answer)
     except RefMoved as error:
+        standing = site.leases.standing(pending.lease)
+        renewed = standing is not None and standing.oid != pending.lease.oid
+        if standing is not None and renewed and not _has_moved(site, pending):
+            return conclude(site, replace(pending, lease=standing))
         return _refuse(site, pending, str(error))
     except (WaitUntil, GitFailed, RepositoryError, OSError) as error:
         fault = as_unwritable(error, site.repo.common_dir) or error
+        if isinstance(fault, Refused):
+            return _postpone(site, pending, fault)
         if not isinstance(fault, (WaitUntil, GitFailed)):
             # Nothing that time mends.
             raise
@@ -115,12 +122,42 @@ def abandon(site: Site, pending: Pending) -> Finished:
     return Finished(plan, lease, pending.result, None, "deferred", kept, deferral)
 
 
+def _postpone(site: Site, pending: Pending, error: Refused) -> Ended:
+    """The remote does not take the answer, and only a person can change that.
+
+    To hold the lease meanwhile would be a push every few seconds, for nothing. So the answer is
+    kept and named in the lease ref, and whoever comes by later lands it without another run.
+    """
+    pending = _wait(site, pending, error)
+    plan, lease, answer = pending.plan, pending.lease, pending.answer
+    if answer is None or not pending.kept:
+        return pending
+    try:
+        deferral = site.leases.defer(
+            lease,
+            setback.REFUSED_DELAY,
+            pending.detail,
+            hold=pending.word,
+            answer=answer.oid,
+            kept=pending.kept,
+        )
+    except LeaseLost as lost:
+        return _refuse(site, pending, str(lost))
+    except (AynigError, OSError):
+        return pending
+    return Finished(plan, lease, pending.result, None, "deferred", pending.kept, deferral)
+
+
 def left_answer(site: Site, deferral: Deferral) -> Statement | None:
     """What the answer says that an earlier runner wrote and could not land; None without one.
 
     What a lease ref says is a claim: the commit has to be an answer to the trigger.
     """
     oid, trigger = deferral.answer, deferral.trigger
+    if oid and site.mirror is not None and not site.repo.has_commit(oid):
+        # Left by a runner elsewhere. Without it the script runs again.
+        with contextlib.suppress(AynigError, OSError):
+            site.mirror.bring(deferral.kept, oid)
     if not oid or not site.repo.has_commit(oid) or not site.repo.descends(oid, trigger):
         return None
     statement = site.read(site.repo.commit(oid).message)
@@ -221,6 +258,4 @@ def _keep(site: Site, pending: Pending) -> str:
 def _why(error: Exception) -> str:
     if isinstance(error, DirtyWorktree):
         return "dirty-worktree"
-    if isinstance(error, Unwritable):
-        return "unwritable"
-    return "busy" if isinstance(error, WaitUntil) else "error"
+    return hold_word(error)

@@ -59,6 +59,17 @@ class Unwritable(WaitUntil):
     """Nothing can be written there now: the machine is at fault, never a script or a commit."""
 
 
+class Unreachable(WaitUntil):
+    """A remote does not answer at this time: nothing is known of what was asked of it last."""
+
+
+class Refused(WaitUntil):
+    """A remote answers, and will not do it: a person has to change its rules, or our rights.
+
+    Tried again all the same, ever less often, because nothing tells when they were changed.
+    """
+
+
 class RefMoved(AynigError):
     """A ref is no longer what the caller saw: look again before deciding anything."""
 
@@ -95,6 +106,17 @@ def as_unwritable(error: BaseException, place: object) -> Unwritable | None:
         if reason in text:
             return Unwritable(f"{place} can't be written: {text}", hint=hint)
     return None
+
+
+def hold_word(error: BaseException) -> str:
+    """The word that `status` shows for a task which an error holds."""
+    if isinstance(error, Unwritable):
+        return "unwritable"
+    if isinstance(error, Unreachable):
+        return "unreachable"
+    if isinstance(error, Refused):
+        return "refused"
+    return "busy" if isinstance(error, WaitUntil) else "error"
 
 
 def file_too_large(place: object) -> Unwritable:

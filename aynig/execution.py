@@ -34,6 +34,7 @@ from aynig.git.worktree import Harvest, Worktree
 from aynig.lease import RENEWALS
 from aynig.model import RESCUES, Lease, Plan, RunResult, Statement
 from aynig.policies import deferral as retries
+from aynig.renewal import Renewal
 from aynig.rescue import rescue_work
 from aynig.respond import write_answer
 from aynig.site import Site
@@ -115,7 +116,13 @@ class Execution:
             log_level=site.log_level,
             identity=None if configured else site.repo.identity(),
         )
-        self._control.set_tick(self._renew, self.lease.seconds * RENEWALS)
+        renewal = Renewal(
+            self.lease,
+            site.leases.renew,
+            lambda: self._control.stop("lease-lost"),
+            aside=site.mirror is not None,
+        )
+        self._control.set_tick(renewal.tick, self.lease.seconds * RENEWALS)
         job = Job(
             program=plan.script.program,
             cwd=str(worktree.path),
@@ -132,9 +139,8 @@ class Execution:
         except WaitUntil:
             self.has_run = False
             raise
-
-    def _renew(self) -> None:
-        self.lease = self._site.leases.renew(self.lease)
+        finally:
+            self.lease = renewal.settled()
 
     def _context(self) -> dict[str, object]:
         event, site = self._plan.event, self._site

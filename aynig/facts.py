@@ -25,7 +25,8 @@ from aynig.model import (
     branch_of,
 )
 from aynig.plan import Facts
-from aynig.policies import dependencies
+from aynig.policies import assignment, dependencies
+from aynig.policies.assignment import AssignmentVerdict, Worker
 from aynig.policies.dependencies import Dependency, DependencyVerdict
 from aynig.settings import SCRIPTS_OF_BRANCH, Settings
 from aynig.site import Site
@@ -45,12 +46,15 @@ class Grounds:
 
 def gather(site: Site, event: Event) -> Grounds:
     """Look up everything; ConfigError where the workflow file is wrong."""
-    settings, role = _state_settings(site, event)
+    settings = _state_settings(site, event)
+    role = _role(site, event, settings.role or "")
     script = find_script(site, event, role)
     standing = site.leases.read(event.ref)
     lease = standing if isinstance(standing, Lease) else None
     live = lease if lease is not None and site.leases.is_live(lease, event.oid) else None
     deferral = _same_trigger(standing, event)
+    if deferral is not None:
+        deferral = site.leases.by_our_clock(deferral)
     tried = deferral.attempt if deferral is not None else 0
     if lease is not None and lease.trigger == event.oid:
         tried = lease.attempt
@@ -63,6 +67,7 @@ def gather(site: Site, event: Event) -> Grounds:
         attempts=tried,
         answered_by=answered_by(site, event),
         owner=owner(site, event),
+        assignment=_assignment(site, event, settings.role or "", role),
         dependencies=dependency_verdict(site, event),
         obstacle=_obstacle(site, event, script),
         default_timeout=site.settings.timeout,
@@ -144,10 +149,32 @@ class _Workflows:
 _workflows = _Workflows()
 
 
-def _state_settings(site: Site, event: Event) -> tuple[StateSettings, str]:
+def _state_settings(site: Site, event: Event) -> StateSettings:
     tree = trusted_tree(site.repo, site.settings, event)
-    settings = read_workflow(site, tree).of(event.state)
-    return settings, settings.role or site.settings.role
+    return read_workflow(site, tree).of(event.state)
+
+
+def _role(site: Site, event: Event, wanted: str) -> str:
+    """The role in whose folder the script is looked for first: the workflow's, or the runner's.
+
+    Of several that a runner has, the first with a script of its own for the state.
+    """
+    roles = site.settings.roles
+    if wanted or len(roles) < 2:
+        return wanted or "".join(roles)
+    return next((role for role in roles if _has_script_of_role(site, event, role)), roles[0])
+
+
+def _has_script_of_role(site: Site, event: Event, role: str) -> bool:
+    found = find_script(site, event, role)
+    return isinstance(found, Script) and f"/{role}/" in f"/{found.path}"
+
+
+def _assignment(site: Site, event: Event, wanted: str, role: str) -> AssignmentVerdict:
+    assigned = event.statement.values("assigned-to")
+    worker = Worker(site.settings.agent, site.settings.roles, picky=site.mirror is not None)
+    own = role if worker.roles and _has_script_of_role(site, event, role) else ""
+    return assignment.judge(worker, assigned, wanted, own)
 
 
 def find_script(site: Site, event: Event, role: str) -> Script | ScriptProblem:

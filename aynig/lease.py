@@ -18,7 +18,7 @@ from urllib.parse import unquote
 
 from aynig import trailers
 from aynig.errors import GitFailed, LeaseLost, RefMoved, RepositoryError, WaitUntil
-from aynig.git.refs import RefEdit, RefStore
+from aynig.git.refs import RefEdit, Refs
 from aynig.git.repo import Repo
 from aynig.model import LEASES, Deferral, Event, Holder, Lease, Trailer
 from aynig.text import escape, shorten
@@ -29,7 +29,9 @@ RENEWALS = 0.4
 _NOT_IN_VALUES = re.compile("[%\x7f-\x9f\u2028\u2029]")
 _REASON_WIDTH = 200
 # What a deferral may be held by.
-_HOLDS = frozenset({"waiting", "error", "dirty-worktree", "busy", "unwritable"})
+_HOLDS = frozenset(
+    {"waiting", "error", "dirty-worktree", "busy", "unwritable", "unreachable", "refused"}
+)
 
 
 def lease_name(ref: str) -> str:
@@ -47,7 +49,7 @@ class Leases:
     def __init__(
         self,
         repo: Repo,
-        store: RefStore,
+        store: Refs,
         holder: Holder,
         *,
         seconds: float,
@@ -86,15 +88,25 @@ class Leases:
             return lease.run in self._held
         if self._is_alive(lease.holder) is False:
             return False
-        return self._clock() - self._seen_since(lease) < lease.seconds
+        return self._clock() - self._seen_since(lease.name, lease.oid) < lease.seconds
 
-    def _seen_since(self, lease: Lease) -> float:
+    def _seen_since(self, name: str, oid: str) -> float:
         with self._mutex:
-            oid, since = self._first_seen.get(lease.name, ("", 0.0))
-            if oid != lease.oid:
+            known, since = self._first_seen.get(name, ("", 0.0))
+            if known != oid:
                 since = self._clock()
-                self._first_seen[lease.name] = (lease.oid, since)
+                self._first_seen[name] = (oid, since)
             return since
+
+    def by_our_clock(self, deferral: Deferral) -> Deferral:
+        """The same deferral, not before a time that our own clock gives.
+
+        It was written by another machine's. So it waits for its seconds at the most, from when it
+        was first seen here.
+        """
+        seen = self._clock() - self._seen_since(lease_name(deferral.ref), deferral.oid)
+        latest = time.time() + max(deferral.seconds - seen, 0.0)
+        return replace(deferral, not_before=min(deferral.not_before, latest))
 
     def acquire(self, event: Event, seen: str | None, run: str, attempt: int) -> Lease:
         """Take the lease of a branch that was free when the lease ref was `seen`.
@@ -115,9 +127,12 @@ class Leases:
         lease = replace(lease, oid=self._write(lease))
         self._held.add(run)
         try:
-            self._store.commit([RefEdit(lease.name, seen, lease.oid)])
+            edits = [RefEdit(lease.name, seen, lease.oid)]
+            if self._store.checks_together:
+                edits.append(RefEdit(event.ref, event.oid, event.oid))
+            self._store.commit(edits)
             # Afterwards, because then no other runner can move it any more. Checking it within
-            # the transaction says less and costs a lock file.
+            # a transaction of this repository says less and costs a lock file.
             if self._repo.read_ref(event.ref) != event.oid:
                 self.release(lease, event.oid)
                 raise RefMoved(f"{event.ref} has moved", ref=event.ref)
@@ -136,8 +151,21 @@ class Leases:
         try:
             self._store.commit([RefEdit(lease.name, lease.oid, renewed.oid)])
         except RefMoved as error:
+            standing = self.standing(lease)
+            if standing is not None and standing.oid != lease.oid:
+                return self.renew(standing)
             raise LeaseLost(f"the lease of {lease.ref} was taken over", ref=lease.ref) from error
         return renewed
+
+    def standing(self, lease: Lease) -> Lease | None:
+        """The lease as its ref has it, where that is still the same run's; None otherwise.
+
+        A renewal of which nobody could tell whether it went through may have.
+        """
+        found = self.read(lease.ref)
+        if isinstance(found, Lease) and (found.run, found.holder) == (lease.run, lease.holder):
+            return found
+        return None
 
     def release(self, lease: Lease, to: str) -> None:
         """Give the lease back without an answer, by pointing its ref at `to`, which is no lease.

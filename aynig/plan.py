@@ -23,6 +23,7 @@ from aynig.model import (
     StateSettings,
     branch_of,
 )
+from aynig.policies.assignment import AssignmentVerdict
 from aynig.policies.dependencies import DependencyVerdict
 from aynig.text import escape, operand
 
@@ -48,6 +49,8 @@ class Facts:
     answered_by: str | None
     # The branch that this commit is dispatched on, where another points at it as well.
     owner: str | None
+    # Whether the task is one for this runner.
+    assignment: AssignmentVerdict
     # What the task depends on and is not there yet, or failed.
     dependencies: DependencyVerdict
     # Why an answer could not land in the working tree that has the branch checked out.
@@ -60,7 +63,13 @@ def make_plan(event: Event, facts: Facts) -> Plan | Hold:
     """The plan for an event; a Hold says in one word, and in a sentence, why there is none."""
     hold = state_hold(event) or _state_without_script(event, facts)
     hold = hold or _copy_hold(event, facts) or _script_hold(facts)
-    hold = hold or _lease_hold(facts) or _dependency_hold(facts) or _obstacle_hold(facts)
+    hold = (
+        hold
+        or _lease_hold(facts)
+        or _assignment_hold(facts)
+        or _dependency_hold(facts)
+        or _obstacle_hold(facts)
+    )
     if hold is not None:
         return hold
     assert isinstance(facts.script, Script)
@@ -153,6 +162,11 @@ def deferral_hold(deferral: Deferral, now: float) -> Hold | None:
         f"attempt {deferral.attempt + 1} in {format_duration(math.ceil(left))} ({reason})",
         now + left,
     )
+
+
+def _assignment_hold(facts: Facts) -> Hold | None:
+    verdict = facts.assignment
+    return Hold(verdict.word, verdict.detail) if verdict.word else None
 
 
 def _dependency_hold(facts: Facts) -> Hold | None:

@@ -20,11 +20,11 @@ from aynig.ending import Ended, Finished, Pending, abandon, conclude_again, left
 from aynig.errors import (
     AynigError,
     ConfigError,
-    RefBusy,
     RefMoved,
     RepositoryError,
     WaitUntil,
     as_unwritable,
+    hold_word,
     told,
 )
 from aynig.execution import Execution, Started
@@ -160,10 +160,7 @@ class Reconciler:
 
     def _standing(self, pending: Pending) -> Lease:
         """The lease of an answer that waits, as it was last renewed."""
-        found = self._site.leases.read(pending.plan.event.ref)
-        if isinstance(found, Lease) and found.run == pending.lease.run:
-            return found
-        return pending.lease
+        return self._site.leases.standing(pending.lease) or pending.lease
 
     def abandon(self, pending: Pending) -> Finished:
         """Keep a pending answer under a rescue ref and give the lease back: we have to stop."""
@@ -228,13 +225,15 @@ class Reconciler:
         event = plan.event
         try:
             lease = self._site.leases.acquire(event, seen, run, plan.attempt)
-        except RefBusy as error:
-            return Hold("busy", str(error), time.time() + FIRST_RECHECK)
+        except WaitUntil as error:
+            return Hold(hold_word(error), told(error), time.time() + FIRST_RECHECK)
         hold: Hold | None = None
         try:
-            hold = self._forestalled(event)
+            hold = self._forestalled(event, seen)
         except BaseException:
             self._site.leases.forget(lease)
+            with contextlib.suppress(AynigError, OSError):
+                self._site.leases.release(lease, event.oid)
             raise
         if hold is None:
             return lease
@@ -242,7 +241,7 @@ class Reconciler:
         self._site.leases.release(lease, event.oid)
         return hold
 
-    def _forestalled(self, event: Event) -> Hold | None:
+    def _forestalled(self, event: Event, seen: str | None) -> Hold | None:
         """Is the same commit running on another branch, or was it answered there by now?
 
         All runners write their lease first and look for others' then, so of two that are after
@@ -250,6 +249,7 @@ class Reconciler:
         time it is looked for has left an answer, if anything: answers are looked for last.
         """
         site = self._site
+        self._look_for_copies(event, seen)
         solitude = site.store.solitude()
         if solitude is None or solitude != self._solitude:
             site.scan.look()
@@ -263,3 +263,18 @@ class Reconciler:
             site.scan.look()
         answer = answered_by(site, event)
         return answered_hold(event, answer) if answer else None
+
+    def _look_for_copies(self, event: Event, seen: str | None) -> None:
+        """Ask a remote again for branches at the same commit, now that the lease is there.
+
+        Not where the lease ref shows that the commit was written to this branch as an answer: all
+        runners then leave it to this branch (`facts.owner`).
+        """
+        mirror, scan = self._site.mirror, self._site.scan
+        if mirror is None:
+            return
+        if seen != event.oid:
+            mirror.sync(leases=False)
+            scan.look()
+        if scan.sharing(event.oid) - {event.ref}:
+            mirror.sync(leases=True)

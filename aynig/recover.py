@@ -69,14 +69,22 @@ def recover(site: Site) -> list[Leftover]:
     clear_stale_locks(locks)
     told += [Leftover("lock", f"removed the stale lock of {lock.ref}") for lock in locks]
     told += [Leftover("landing", text) for text in recover_landings(site.repo, is_alive)]
-    for lease in dead_leases(site.repo):
-        told.append(_bury(site, lease))
+    if site.mirror is None:
+        told += bury_dead(site)
     told += [Leftover("settings", text) for text in site.guard.recover()]
     sweep_doorbells(site.repo.home / "wake", pid_alive)
     recovered = site.pool.sweep(site.settings.retention)
     if recovered:
         told.append(Leftover("worktree", f"took back {recovered} worktrees"))
     return told
+
+
+def bury_dead(site: Site) -> list[Leftover]:
+    """Free the leases of dead processes of this host, and end what is left of their scripts.
+
+    Those of a remote after the first look at it: before, nobody knows which there are.
+    """
+    return [_bury(site, lease) for lease in dead_leases(site.repo)]
 
 
 def _bury(site: Site, lease: Lease) -> Leftover:
@@ -110,6 +118,8 @@ def keep_house(site: Site) -> None:
     site.pool.sweep(retention)
     site.store.delete(_spent_leases(site, now - retention))
     pack_many_refs(site.repo)
+    if site.mirror is not None:
+        site.mirror.keep_house()
 
 
 def _spent_leases(site: Site, before: float) -> list[RefEdit]:

@@ -6,13 +6,13 @@ import contextlib
 import itertools
 
 from aynig.errors import AynigError, RefMoved
-from aynig.git.refs import RefEdit, RefStore
+from aynig.git.refs import RefEdit, Refs
 from aynig.git.repo import Repo
 from aynig.git.worktree import Harvest
 from aynig.model import RESCUES
 
 
-def rescue(repo: Repo, store: RefStore, run: str, oid: str) -> str:
+def rescue(repo: Repo, store: Refs, run: str, oid: str) -> str:
     """Keep a commit of a run; its rescue ref.
 
     It may be asked for again, by a successor of a runner that crashed too. A run of which something
@@ -29,13 +29,13 @@ def rescue(repo: Repo, store: RefStore, run: str, oid: str) -> str:
     raise AssertionError("numbers do not end")
 
 
-def drop_rescue(store: RefStore, ref: str, oid: str) -> None:
+def drop_rescue(store: Refs, ref: str, oid: str) -> None:
     """The commit is on its branch by now. Where the ref can't be deleted, it stays."""
     with contextlib.suppress(AynigError):
         store.delete([RefEdit(ref, oid, None)])
 
 
-def rescue_work(repo: Repo, store: RefStore, run: str, branch: str, harvest: Harvest) -> str:
+def rescue_work(repo: Repo, store: Refs, run: str, branch: str, harvest: Harvest) -> str:
     """Keep what a script left in its worktree, committed or not; the rescue ref.
 
     What the run has kept already stays: an answer that could not be written is written again.

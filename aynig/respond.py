@@ -16,7 +16,7 @@ from aynig.dialects import DEFAULT_LIMITS, DIALECTS, Dialect, Limits, by_name
 from aynig.errors import GitFailed, RefMoved, UserError, WaitUntil
 from aynig.git.checkouts import DirtyWorktree, find_checkout
 from aynig.git.landings import landing
-from aynig.git.refs import RefEdit, RefStore
+from aynig.git.refs import RefEdit, Refs
 from aynig.git.repo import Repo
 from aynig.git.worktree import Harvest
 from aynig.model import (
@@ -48,7 +48,7 @@ class Answer:
 
 def write_answer(
     repo: Repo,
-    store: RefStore,
+    store: Refs,
     plan: Plan,
     lease: Lease,
     result: RunResult,
@@ -116,7 +116,7 @@ def _testimony(
 
 def _rescue_harvest(
     repo: Repo,
-    store: RefStore,
+    store: Refs,
     plan: Plan,
     lease: Lease,
     verdict: Verdict,
@@ -136,7 +136,7 @@ def _stands_alone(verdict: Verdict, harvest: Harvest) -> bool:
     return verdict.is_own_commit and harvest.changed
 
 
-def land(repo: Repo, store: RefStore, plan: Plan, lease: Lease, answer: Answer) -> None:
+def land(repo: Repo, store: Refs, plan: Plan, lease: Lease, answer: Answer) -> None:
     """Make the answer the tip of its branch and give the lease back, both or neither.
 
     Raises RefMoved where the branch has moved or the lease is lost, DirtyWorktree where a person
@@ -155,7 +155,7 @@ def land(repo: Repo, store: RefStore, plan: Plan, lease: Lease, answer: Answer) 
         _move_both(repo, store, edits)
 
 
-def _move_both(repo: Repo, store: RefStore, edits: tuple[RefEdit, RefEdit]) -> None:
+def _move_both(repo: Repo, store: Refs, edits: tuple[RefEdit, RefEdit]) -> None:
     """Move the branch and then the lease, as one transaction.
 
     A git that is killed in the middle of it has moved the branch alone. Nobody else can have put
@@ -176,7 +176,7 @@ def _move_both(repo: Repo, store: RefStore, edits: tuple[RefEdit, RefEdit]) -> N
 
 def write_state(
     repo: Repo,
-    store: RefStore,
+    store: Refs,
     ref: str,
     old: str | None,
     state: str,

@@ -23,6 +23,8 @@ from aynig.text import nearest, quote, shell_word
 SECTION = "aynig."
 # The value of `aynig.scripts` that takes scripts from the triggering commit (design section 3).
 SCRIPTS_OF_BRANCH = "branch"
+# The value of `aynig.remote` that is the repository itself, as in git's own `branch.<name>.remote`.
+HERE = "."
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -154,9 +156,18 @@ def _read_ref(text: str) -> str | None:
     return None if _NO_REF_NAME.search(text) else text
 
 
+def _read_remote(text: str) -> str | None:
+    # What begins with a dash would be an option of git's.
+    return None if not text or text.startswith("-") or _CONTROL.search(text) else text
+
+
 def _read_folder(text: str) -> str | None:
     # Not expanded here: this module knows no home.
     return None if _CONTROL.search(text) else text
+
+
+def _read_agent(text: str) -> str | None:
+    return None if re.search(r"\s", text) or _CONTROL.search(text) else text
 
 
 def _read_role(text: str) -> str | None:
@@ -171,8 +182,10 @@ _NO_REF_NAME = re.compile(
 
 BRANCH_GLOB = Text("a glob of branch names such as task/*", _read_glob)
 REF_NAME = Text("a ref name such as refs/heads/main, or branch", _read_ref)
+REMOTE_NAME = Text("the name of a remote such as origin, or a URL", _read_remote)
 FOLDER = Text("a folder", _read_folder)
 # A role names a folder of the trusted tree (design section 1.1).
+AGENT_NAME = Text("a name without spaces, such as security-agent", _read_agent)
 ROLE_NAME = Text("a role name (a-z, 0-9, - and _, at most 64 characters)", _read_role)
 
 
@@ -220,6 +233,17 @@ class Settings:
             Span(low=0.05, high=DAY),
             "5s",
             "How often the refs are looked at when nothing wakes the daemon before.",
+        ),
+    )
+    remotes: tuple[str, ...] = field(
+        default=(),
+        metadata=_row(
+            "remote",
+            REMOTE_NAME,
+            "origin",
+            "Remote whose tasks are worked on instead of the repository's own; repeatable, and . "
+            "is the repository itself.",
+            many=True,
         ),
     )
     branches: tuple[str, ...] = field(
@@ -295,9 +319,24 @@ class Settings:
             "Ref whose tree scripts and workflow come from, or branch for that of each task.",
         ),
     )
-    role: str = field(
+    roles: tuple[str, ...] = field(
+        default=(),
+        metadata=_row(
+            "role",
+            ROLE_NAME,
+            "reviewer",
+            "Role of this runner: its scripts come first; on a remote it takes only what has it.",
+            many=True,
+        ),
+    )
+    agent: str = field(
         default="",
-        metadata=_row("role", ROLE_NAME, "reviewer", "Role whose scripts come first."),
+        metadata=_row(
+            "agent",
+            AGENT_NAME,
+            "security-agent",
+            "Name of this runner: it takes what is assigned to it, or to nobody.",
+        ),
     )
     message_limit: int = field(
         default=MIB,
@@ -438,6 +477,9 @@ def _unexpected(kind: Kind, text: str) -> ValueError:
     return ValueError(f"expected {kind.expects}, found {quote(text)}")
 
 
+_ONE_OF = {"branches": "branch", "remotes": "remote", "roles": "role"}
+
+
 def _table() -> tuple[Setting, ...]:
     defaults = Settings()
     rows = []
@@ -446,7 +488,7 @@ def _table() -> tuple[Setting, ...]:
         kind: Kind = one.metadata["kind"]
         written = " ".join(value) if one.metadata["many"] else kind.write(value)
         # A flag is given once a value: --branch, and not --branches.
-        word = "branch" if one.name == "branches" else one.name.replace("_", "-")
+        word = _ONE_OF.get(one.name, one.name.replace("_", "-"))
         rows.append(Setting(one.name, flag=f"--{word}", default=written, **one.metadata))
     return tuple(rows)
 

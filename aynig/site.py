@@ -16,11 +16,15 @@ from aynig.dialects import Limits
 from aynig.errors import ConfigError
 from aynig.executors import Executor
 from aynig.executors.subprocess import SubprocessExecutor
+from aynig.git.address import find_address
 from aynig.git.guard import SharedGuard
 from aynig.git.history import AnswerIndex
-from aynig.git.refs import RefStore
+from aynig.git.mirror import Mirror, open_mirror
+from aynig.git.refs import Refs, RefStore
+from aynig.git.remote import Remote
 from aynig.git.repo import Repo
 from aynig.git.scripts import ScriptShelf
+from aynig.git.sharedrefs import SharedRefs
 from aynig.git.worktrees import WorktreePool
 from aynig.lease import Leases
 from aynig.model import Holder, Statement, branch_of
@@ -29,7 +33,7 @@ from aynig.rescue import rescue_work
 from aynig.resources import states_folder
 from aynig.runs import RunArchive
 from aynig.scan import Scan
-from aynig.settings import Settings, matches, override, read_settings
+from aynig.settings import HERE, Settings, matches, override, read_settings
 from aynig.text import quote
 
 
@@ -42,7 +46,7 @@ class Site:
     repo: Repo
     settings: Settings
     holder: Holder
-    store: RefStore
+    store: Refs
     leases: Leases
     pool: WorktreePool
     shelf: ScriptShelf
@@ -52,6 +56,10 @@ class Site:
     scan: Scan
     executor: Executor
     executed_by: str
+    # Where the tasks are those of a remote: `repo` is the mirror of it then.
+    mirror: Mirror | None = None
+    # Of a mirror, the clone that it belongs to.
+    clone: Repo | None = None
     log_level: str = "info"
 
     @property
@@ -96,16 +104,46 @@ def open_site(path: Path | str, *, log_level: str = "info", **flags: object | No
     return make_site(repo, settings, log_level=log_level)
 
 
-def make_site(repo: Repo, settings: Settings, *, log_level: str = "info") -> Site:
-    """The parts for an opened repository."""
+def open_place(path: Path | str, remote: str, **flags: object | None) -> Site:
+    """The tasks of a remote, or those of the repository itself where that is `.`."""
+    if remote == HERE:
+        return open_site(path, log_level="info", **flags)
+    return open_remote_site(path, remote, log_level="info", **flags)
+
+
+def open_remote_site(
+    path: Path | str, remote: str, *, log_level: str = "info", **flags: object | None
+) -> Site:
+    """The tasks of a remote of the clone at `path`, ready to be worked on.
+
+    Nothing is asked of the remote yet. Raises RepositoryError or ConfigError with what to do.
+    """
+    clone = Repo.open(path)
+    settings = load_settings(clone, **flags)
+    repo, line = open_mirror(clone, find_address(clone, remote))
+    repo.sync_objects()
+    return make_site(repo, settings, log_level=log_level, line=line, clone=clone)
+
+
+def make_site(
+    repo: Repo,
+    settings: Settings,
+    *,
+    log_level: str = "info",
+    line: Remote | None = None,
+    clone: Repo | None = None,
+) -> Site:
+    """The parts for an opened repository; with `line` it is the mirror of a remote."""
     holder = this_holder(_runner_id())
-    store = RefStore(repo, holder)
+    local = RefStore(repo, holder)
+    mirror = Mirror(repo, line, local) if line is not None else None
+    store: Refs = SharedRefs(mirror, local) if mirror is not None else local
     archive = RunArchive(repo.home)
     read = reader(settings)
     place = worktree_place(repo, settings)
     scan = make_scan(repo, settings)
     return Site(
-        name=repo.name,
+        name=repo.name if clone is None or line is None else f"{clone.name}:{line.name}",
         repo=repo,
         settings=settings,
         holder=holder,
@@ -119,6 +157,8 @@ def make_site(repo: Repo, settings: Settings, *, log_level: str = "info") -> Sit
         scan=scan,
         executor=SubprocessExecutor(),
         executed_by=_executed_by(),
+        mirror=mirror,
+        clone=clone,
         log_level=log_level,
     )
 

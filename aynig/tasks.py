@@ -178,6 +178,12 @@ def _free_ref(site: Site, request: Request) -> str:
 
 
 def _base(site: Site, start: str | None) -> str | None:
+    if site.clone is not None and site.mirror is not None:
+        # As `git push` has it: what the person has here, pushed before or not.
+        oid = site.clone.resolve(start or "HEAD")
+        if oid is not None:
+            site.mirror.take(site.clone, oid)
+            return oid
     if start is not None:
         oid = site.repo.resolve(start)
         if oid is None:
@@ -189,6 +195,9 @@ def _base(site: Site, start: str | None) -> str | None:
 
 def _full_oid(site: Site, rev: str) -> str:
     oid = site.repo.resolve(rev)
+    if oid is None and site.clone is not None:
+        oid = site.clone.resolve(rev)
+        oid = oid if oid is not None and site.repo.has_commit(oid) else None
     if oid is None:
         raise UsageError(
             f"there is no commit {quote(rev)} to wait for", hint="See `git log --all`."

@@ -604,7 +604,7 @@ def test_a_role_of_the_operator_is_looked_in_first_and_the_plain_script_after(st
     role = {".aynig/roles/tester/go": '#!/bin/sh\necho "role $AYNIG_ROLE" >said\n'}
     stage.task('echo "plain $AYNIG_ROLE" >said', files=role)
     stage.task('echo "plain $AYNIG_ROLE" >said', branch="plain")
-    stage.run(role="tester")
+    stage.run(roles="tester")
     assert stage.repo.git("show", "task:said") == "role tester"
     assert stage.repo.git("show", "plain:said") == "plain tester"
 
@@ -631,7 +631,7 @@ def test_roles_of_dwp_are_found(stage: Stage) -> None:
         message="Go\n\ndwp-state: go\n",
         files={".dwp/roles/tester/command/go": "#!/bin/sh\necho role >said\n"},
     )
-    stage.run(role="tester")
+    stage.run(roles="tester")
     assert stage.repo.git("show", "task:said") == "role"
 
 

@@ -172,7 +172,7 @@ def test_a_script_that_was_never_committed_gets_a_hint(repo: GitRepo) -> None:
 def test_a_role_has_scripts_of_its_own(repo: GitRepo, role: str | None, found: str) -> None:
     files = {".aynig/go": OURS, ".aynig/roles/reviewer/go": THEIRS}
     repo.commit(GO, branch="task", parent=repo.tip(), files=files)
-    script = facts(repo, role=role).script
+    script = facts(repo, roles=role).script
     assert isinstance(script, Script)
     assert script.path == found
 
@@ -184,7 +184,7 @@ def test_a_role_in_the_workflow_goes_before_the_operators(repo: GitRepo) -> None
         ".aynig/config.yaml": "states: {go: {role: reviewer}}\n",
     }
     repo.commit(GO, branch="task", parent=repo.tip(), files=files)
-    assert facts(repo, role="tester").role == "reviewer"
+    assert facts(repo, roles="tester").role == "reviewer"
 
 
 def test_a_wrong_workflow_file_is_an_error_that_names_it(repo: GitRepo) -> None:

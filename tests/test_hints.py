@@ -34,7 +34,15 @@ _SAFE = {
     "add", "commit", "flag", "git", "message", "oid", "row.example", "row.key", "word", "RESCUES",
 }  # fmt: skip
 # No command: a message of a commit, or the end of a sentence about a git that failed.
-_NO_COMMANDS = {"lease", "git.worktree", "git.command", "git.refs", "git.landings", "showcase"}
+_NO_COMMANDS = {
+    "lease",
+    "git.worktree",
+    "git.command",
+    "git.refs",
+    "git.landings",
+    "git.mirror",
+    "showcase",
+}
 
 
 def interpolated(path: Path) -> Iterator[str]:

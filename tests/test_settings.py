@@ -54,7 +54,9 @@ def test_without_configuration_the_defaults_hold() -> None:
         timeout=3600.0,
         grace=10.0,
         scripts="",
-        role="",
+        roles=(),
+        agent="",
+        remotes=(),
         message_limit=MIB,
         trailer_limit=256,
     )
@@ -81,7 +83,7 @@ def test_without_configuration_the_defaults_hold() -> None:
         ("aynig.grace", "0s", "grace", 0.0),
         ("aynig.scripts", "branch", "scripts", "branch"),
         ("aynig.scripts", "refs/heads/main", "scripts", "refs/heads/main"),
-        ("aynig.role", "reviewer", "role", "reviewer"),
+        ("aynig.role", "reviewer", "roles", ("reviewer",)),
         ("aynig.messagelimit", "64k", "message_limit", 64 * KIB),
         ("aynig.trailerlimit", "10", "trailer_limit", 10),
         ("aynig.branch", "task/*", "branches", ("task/*",)),
@@ -260,16 +262,16 @@ def test_a_size_is_written_as_git_config_reads_it(size: int) -> None:
 def test_flags_go_before_git_config() -> None:
     configured = read_settings([("aynig.jobs", "3"), ("aynig.branch", "task/*")])
     settings = override(
-        configured, jobs=7, poll="1s", branches=["fix/*"], timeout=math.inf, grace=0.5, role="r"
+        configured, jobs=7, poll="1s", branches=["fix/*"], timeout=math.inf, grace=0.5, roles="r"
     )
     assert settings == dataclasses.replace(
-        configured, jobs=7, poll=1.0, branches=("fix/*",), timeout=math.inf, grace=0.5, role="r"
+        configured, jobs=7, poll=1.0, branches=("fix/*",), timeout=math.inf, grace=0.5, roles=("r",)
     )
 
 
 def test_a_flag_that_was_not_given_changes_nothing() -> None:
     configured = read_settings([("aynig.jobs", "3"), ("aynig.branch", "task/*")])
-    assert override(configured, jobs=None, branches=(), role=None) == configured
+    assert override(configured, jobs=None, branches=(), roles=None) == configured
 
 
 def test_one_branch_may_be_given_as_text() -> None:
@@ -281,7 +283,7 @@ def test_a_path_may_be_given_as_a_path() -> None:
 
 
 def test_a_flag_may_be_emptied() -> None:
-    assert override(Settings(role="reviewer"), role="").role == ""
+    assert override(Settings(agent="a"), agent="").agent == ""
 
 
 @pytest.mark.parametrize(
@@ -293,7 +295,7 @@ def test_a_flag_may_be_emptied() -> None:
         ("poll", 0.001, "--poll"),
         ("lease_seconds", "1s", "--lease-seconds"),
         ("branches", ["task/*", ""], "--branch"),
-        ("role", "../x", "--role"),
+        ("roles", "../x", "--role"),
     ],
 )
 def test_a_wrong_flag_is_refused_by_its_name(name: str, value: object, flag: str) -> None:

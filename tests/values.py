@@ -10,6 +10,7 @@ from aynig import dialects
 from aynig.model import HEADS, Event, Field, Holder, Lease, Plan, RunResult, Script, StateSettings
 from aynig.model import Statement as Said
 from aynig.plan import Facts
+from aynig.policies.assignment import AssignmentVerdict
 from aynig.policies.dependencies import DependencyVerdict
 from tests.world import EPOCH
 
@@ -72,6 +73,7 @@ def facts(**changes: Any) -> Facts:
         attempts=0,
         answered_by=None,
         owner=None,
+        assignment=AssignmentVerdict(),
         dependencies=DependencyVerdict(),
         obstacle="",
         default_timeout=math.inf,

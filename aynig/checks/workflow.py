@@ -165,7 +165,7 @@ def _states_without_script(
         for key, state in wanted:
             if state is None or state in told or state in ENDED_STATES | HELD_STATES:
                 continue
-            role = workflow.of(state).role or site.settings.role
+            role = workflow.of(state).role or "".join(site.settings.roles[:1])
             paths = AYNIG.scripts(state, role)
             found = site.shelf.find(
                 tree, ".aynig", tuple(path.removeprefix(".aynig/") for path in paths), state

@@ -13,8 +13,10 @@ from pathlib import Path
 import click
 
 from aynig.cli.output import print_json_line, timestamp
+from aynig.cli.place import remotes_of, remotes_option
 from aynig.cli.work import (
     Audience,
+    agent_option,
     branch_option,
     jobs_option,
     notice_as_json,
@@ -24,9 +26,10 @@ from aynig.cli.work import (
 )
 from aynig.daemon import Engine, Place
 from aynig.errors import AynigError, UsageError
+from aynig.git.address import redact
 from aynig.notices import Notice
-from aynig.settings import Settings, override
-from aynig.site import Site, open_site, tell_apart
+from aynig.settings import HERE, Settings, override
+from aynig.site import Site, open_place, tell_apart
 
 
 @click.command("daemon")
@@ -34,6 +37,8 @@ from aynig.site import Site, open_site, tell_apart
 @branch_option
 @jobs_option
 @role_option
+@agent_option
+@remotes_option
 @click.option("--poll", metavar="SECONDS", help="Look this often even if nothing wakes the daemon.")
 @click.option(
     "--log-format",
@@ -45,7 +50,9 @@ def command(
     repositories: tuple[str, ...],
     branches: tuple[str, ...],
     jobs: str | None,
-    role: str | None,
+    roles: tuple[str, ...],
+    agent: str | None,
+    remotes: tuple[str, ...],
     poll: str | None,
     log_format: str,
 ) -> int:
@@ -62,10 +69,10 @@ def command(
       aynig daemon
       aynig daemon ~/work/api ~/work/web --jobs 4 --log-format json
     """
-    flags = {"branches": branches, "jobs": jobs, "role": role, "poll": poll}
+    flags = {"branches": branches, "jobs": jobs, "roles": roles, "agent": agent, "poll": poll}
     # A wrong flag is one for every repository, also for one that can't be opened.
     defaults = override(Settings(), **flags)
-    sites, absent = _open_all(repositories or (".",), flags)
+    sites, absent = _open_all(repositories or (".",), remotes, flags)
     several = len(sites) + len(absent) > 1
     audience = Audience(
         _print_json if log_format == "json" else functools.partial(_print_text, named=several)
@@ -85,42 +92,55 @@ def command(
 
 
 def _open_all(
-    repositories: Sequence[str], flags: Mapping[str, object]
+    repositories: Sequence[str], remotes: Sequence[str], flags: Mapping[str, object]
 ) -> tuple[list[Site], list[Place]]:
     """Those that can be worked in and those that can't be opened now, each by its own name."""
+    wanted: list[tuple[str, str]] = []
     opened: list[Site | AynigError | OSError] = []
-    for place in repositories:
-        try:
-            opened.append(open_site(place, log_level="info", **flags))
-        except (AynigError, OSError) as error:
-            opened.append(error)
-    _refuse_twice(repositories, opened)
+    for repository in repositories:
+        for remote in _remotes(repository, remotes):
+            wanted.append((repository, remote))
+            try:
+                opened.append(open_place(repository, remote, **flags))
+            except (AynigError, OSError) as error:
+                opened.append(error)
+    _refuse_twice(wanted, opened)
     places = [
-        found.repo.place if isinstance(found, Site) else _whole(place)
-        for place, found in zip(repositories, opened, strict=True)
+        (found.clone or found.repo).place if isinstance(found, Site) else _whole(repository)
+        for (repository, _), found in zip(wanted, opened, strict=True)
     ]
-    names = tell_apart(places)
+    distinct = list(dict.fromkeys(places))
+    names = dict(zip(distinct, tell_apart(distinct), strict=True))
     sites, absent = [], []
-    for place, found, name in zip(repositories, opened, names, strict=True):
+    for (repository, remote), found, place in zip(wanted, opened, places, strict=True):
+        name = names[place] if remote == HERE else f"{names[place]}:{redact(remote)}"
         if isinstance(found, Site):
             sites.append(replace(found, name=name))
         else:
-            later = functools.partial(_open_later, _whole(place), name, flags)
+            later = functools.partial(_open_later, _whole(repository), remote, name, flags)
             absent.append(Place(name, later, error=found))
     return sites, absent
+
+
+def _remotes(repository: str, given: Sequence[str]) -> tuple[str, ...]:
+    """As `remotes_of`; a repository that can't be read says so when it is opened."""
+    try:
+        return remotes_of(repository, given)
+    except (AynigError, OSError):
+        return (HERE,)
 
 
 def _whole(place: str) -> Path:
     return Path(os.path.abspath(place))  # noqa: PTH100 (`..` is to be resolved as text)
 
 
-def _open_later(place: Path, name: str, flags: Mapping[str, object]) -> Site:
-    return replace(open_site(place, log_level="info", **flags), name=name)
+def _open_later(place: Path, remote: str, name: str, flags: Mapping[str, object]) -> Site:
+    return replace(open_place(place, remote, **flags), name=name)
 
 
-def _refuse_twice(places: Sequence[str], opened: Sequence[object]) -> None:
+def _refuse_twice(places: Sequence[tuple[str, str]], opened: Sequence[object]) -> None:
     known = set()
-    for place, found in zip(places, opened, strict=True):
+    for (place, _), found in zip(places, opened, strict=True):
         if isinstance(found, Site):
             if found.repo.common_dir in known:
                 raise UsageError(f"{place} is the same repository as another argument")

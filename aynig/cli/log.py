@@ -5,19 +5,22 @@ from __future__ import annotations
 import click
 
 from aynig.cli.output import json_option, moment, print_json, print_table
+from aynig.cli.place import open_one, remote_option, remotes_of
 from aynig.cli.rows import message, row_as_json, took
 from aynig.errors import UserError
 from aynig.git.repo import Repo
 from aynig.model import HEADS, branch_of
-from aynig.site import load_settings, reader
+from aynig.settings import HERE
+from aynig.site import Site, load_settings, reader
 from aynig.story import RunRow, rows_of_branch
 from aynig.text import quote
 
 
 @click.command("log")
 @click.argument("branch", required=False)
+@remote_option
 @json_option
-def command(branch: str | None, as_json: bool) -> int:
+def command(branch: str | None, as_json: bool, remote: str | None) -> int:
     """Show the story of a task, oldest first: each state, who executed it, how long, exit, oid.
 
     Without BRANCH it is that of the branch that is checked out.
@@ -26,9 +29,17 @@ def command(branch: str | None, as_json: bool) -> int:
     Example:
       aynig log task/login
     """
-    repo = Repo.open(".")
-    ref = _ref(repo, branch)
-    rows = list(rows_of_branch(repo, ref, reader(load_settings(repo))))
+    if remotes_of(".", (remote,) if remote else ()) == (HERE,):
+        repo = Repo.open(".")
+        ref = _ref(repo, branch)
+        rows = list(rows_of_branch(repo, ref, reader(load_settings(repo))))
+    else:
+        site = open_one(remote)
+        try:
+            ref = _ref(site.repo, branch or _current(site))
+            rows = list(rows_of_branch(site.repo, ref, site.read))
+        finally:
+            site.close()
     rows.reverse()
     if as_json:
         print_json([row_as_json(row) for row in rows])
@@ -37,6 +48,12 @@ def command(branch: str | None, as_json: bool) -> int:
     else:
         click.echo(f"{quote(branch_of(ref))} is no task: none of its commits carries a state.")
     return 0
+
+
+def _current(site: Site) -> str | None:
+    """The branch that is checked out in the clone."""
+    current = site.clone.current_ref() if site.clone is not None else None
+    return branch_of(current) if current is not None else None
 
 
 def _ref(repo: Repo, branch: str | None) -> str:

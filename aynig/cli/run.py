@@ -5,9 +5,11 @@ from __future__ import annotations
 import click
 
 from aynig.cli.output import json_option, print_json
+from aynig.cli.place import remotes_of, remotes_option
 from aynig.cli.rows import print_run_table, row_as_json
 from aynig.cli.work import (
     Audience,
+    agent_option,
     branch_option,
     jobs_option,
     print_progress,
@@ -16,7 +18,7 @@ from aynig.cli.work import (
 )
 from aynig.daemon import Engine
 from aynig.notices import Notice
-from aynig.site import open_site
+from aynig.site import open_place
 from aynig.story import RunRow
 
 
@@ -24,13 +26,17 @@ from aynig.story import RunRow
 @branch_option
 @jobs_option
 @role_option
+@agent_option
+@remotes_option
 @click.option("--no-follow", is_flag=True, help="Run each task once, and leave its next state.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but the closing table.")
 @json_option
 def command(
     branches: tuple[str, ...],
     jobs: str | None,
-    role: str | None,
+    roles: tuple[str, ...],
+    agent: str | None,
+    remotes: tuple[str, ...],
     no_follow: bool,
     quiet: bool,
     as_json: bool,
@@ -44,7 +50,8 @@ def command(
     Example:
       aynig run --branch 'task/*' --jobs 4
     """
-    site = open_site(".", branches=branches, jobs=jobs, role=role)
+    flags = {"branches": branches, "jobs": jobs, "roles": roles, "agent": agent}
+    sites = [open_place(".", name, **flags) for name in remotes_of(".", remotes)]
     rows: list[RunRow] = []
     faults: list[Notice] = []
 
@@ -58,10 +65,10 @@ def command(
 
     audience = Audience(observe)
     engine = Engine(
-        [site],
+        sites,
         audience.hear,
-        jobs=site.settings.jobs,
-        poll=site.settings.poll,
+        jobs=sites[0].settings.jobs,
+        poll=sites[0].settings.poll,
         until_quiet=True,
         follow=not no_follow,
     )

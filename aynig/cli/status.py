@@ -8,15 +8,16 @@ from typing import Any
 import click
 
 from aynig.cli.output import age, json_option, print_json, print_table, timestamp
+from aynig.cli.place import open_one, remote_option
 from aynig.cli.rows import message, row_as_json
-from aynig.site import open_site
 from aynig.status import NOTHING_RUNS, StatusRow, status_rows
 
 
 @click.command("status")
 @click.option("--all", "show_all", is_flag=True, help="Branches without a state as well.")
+@remote_option
 @json_option
-def command(show_all: bool, as_json: bool) -> int:
+def command(show_all: bool, as_json: bool, remote: str | None) -> int:
     """Show a row a branch: its state, what holds it, since when, and its last answer.
 
     \b
@@ -24,7 +25,7 @@ def command(show_all: bool, as_json: bool) -> int:
       aynig status
       aynig status --json | jq '.[] | select(.hold == "missing-script")'
     """
-    site = open_site(".")
+    site = open_one(remote)
     try:
         rows = list(status_rows(site, idle=show_all))
     finally:

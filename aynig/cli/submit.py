@@ -8,9 +8,9 @@ from pathlib import Path
 import click
 
 from aynig.cli.output import json_option, print_json
+from aynig.cli.place import open_one, remote_option
 from aynig.doorbell import ring
 from aynig.errors import UsageError
-from aynig.site import open_site
 from aynig.tasks import Request, Written, submit
 from aynig.text import escape
 
@@ -34,6 +34,7 @@ from aynig.text import escape
     help="Another trailer, or a field as 'aynig:KEY: VALUE'; repeatable.",
 )
 @click.option("--from", "start", metavar="REV", help="Where a new branch starts; else at HEAD.")
+@remote_option
 @json_option
 def command(
     state: str,
@@ -45,6 +46,7 @@ def command(
     extra: tuple[str, ...],
     start: str | None,
     as_json: bool,
+    remote: str | None,
 ) -> int:
     """Write a state commit on a new or existing branch. The working tree is not touched.
 
@@ -56,7 +58,7 @@ def command(
     if message is not None and source is not None:
         raise UsageError("-m and -F can't be given together", hint="Choose one of them.")
     body = message if message is not None else _read(source) if source is not None else ""
-    site = open_site(".")
+    site = open_one(remote)
     try:
         written = submit(
             site,

@@ -26,7 +26,14 @@ branch_option = click.option(
 )
 jobs_option = click.option("--jobs", metavar="N", help="Run at most N scripts at the same time.")
 role_option = click.option(
-    "--role", metavar="NAME", help="Look for scripts below roles/NAME first, where none is set."
+    "--role",
+    "roles",
+    metavar="NAME",
+    multiple=True,
+    help="Look below roles/NAME first; on a remote take only what has the role; repeatable.",
+)
+agent_option = click.option(
+    "--agent", metavar="NAME", help="Take what is assigned to NAME, or to nobody."
 )
 
 

@@ -5,6 +5,7 @@ Design section 3, Trust: never through a shell, no hooks, no fsmonitor, no lazy 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -29,6 +30,9 @@ _KEPT_VARIABLES = (
     "GIT_SSL_",
     "GIT_PROXY_",
 )
+
+# How long, in seconds, a git that was told to end may take for it.
+_TERM_PATIENCE = 5.0
 
 SAFE_SETTINGS = (
     "-c", "core.hooksPath=/dev/null",
@@ -67,11 +71,12 @@ def run_git(
     env: Mapping[str, str] | None = None,
     stdin: bytes = b"",
     cwd: Path | None = None,
+    timeout: float | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
     """Run one git command to its end; the caller looks at the exit status.
 
     Raises GitFailed where it could not be started at all, Unwritable where a limit of file sizes
-    ended it.
+    ended it, subprocess.TimeoutExpired where it took longer than `timeout` seconds and was ended.
     """
     command = ["git", *SAFE_SETTINGS, *settings]
     extra = dict(env or {})
@@ -91,16 +96,29 @@ def run_git(
     except (OSError, ValueError) as error:
         raise _not_started(error, cwd) from error
     try:
-        output, complaints = child.communicate(stdin)
+        output, complaints = child.communicate(stdin, timeout)
     finally:
         if child.returncode is None:
-            child.kill()
-            child.wait()
+            _end(child)
         OWN.ended(child.pid)
     if child.returncode == -signal.SIGXFSZ:
         # It could not say so itself: a limit of file sizes ends a program that does not expect it.
         raise file_too_large(git_dir or cwd or "git")
     return subprocess.CompletedProcess(command, child.returncode, output, complaints)
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """End a git with all that it has started: the helper of a transport outlives it otherwise.
+
+    First with SIGTERM, on which git takes its lock files back.
+    """
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.communicate(timeout=_TERM_PATIENCE)
+            return
+    child.wait()
 
 
 def _not_started(error: OSError | ValueError, cwd: Path | None) -> GitFailed:

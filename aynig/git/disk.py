@@ -10,6 +10,7 @@ import contextlib
 import os
 import shutil
 import stat
+import threading
 import uuid
 from pathlib import Path
 
@@ -75,6 +76,13 @@ def ensure_small(path: Path, text: str, trash: Path) -> None:
     """`write_small`, unless it says so already."""
     if read_small(path) != text:
         write_small(path, text, trash)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Put a file in place in one step: whoever reads it sees all of it."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    aside.write_bytes(data)
+    aside.rename(path)
 
 
 def copy_file(source: Path, target: Path) -> None:

@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Protocol
 
 from aynig.errors import GitFailed, RefBusy, RefMoved, as_unwritable
 from aynig.git.command import SAFE_SETTINGS, clean_environment, reason, run_git, start_git
@@ -61,8 +61,31 @@ class RefEdit:
     new: str | None
 
 
+class Refs(Protocol):
+    """What writes refs: those of a repository on disk (`RefStore`) or of a remote."""
+
+    @property
+    def checks_together(self) -> bool:
+        """Is a further check within a transaction cheaper than a look at the ref afterwards?"""
+
+    def commit(self, edits: Sequence[RefEdit]) -> None:
+        """Make all changes or none; RefMoved where a ref is not what its edit says."""
+
+    def delete(self, edits: Iterable[RefEdit]) -> None:
+        """Delete refs that nobody needs."""
+
+    def solitude(self) -> int | None:
+        """Equal values mean that nobody else has written in between; None that others may have."""
+
+    def close(self) -> None:
+        """End what runs; a later call starts it again."""
+
+
 class RefStore:
     """Writes refs of one repository; safe to share between threads, one transaction at a time."""
+
+    # To check another ref within a transaction costs a lock file; to read it afterwards does not.
+    checks_together = False
 
     def __init__(self, repo: Repo, holder: Holder) -> None:
         self._repo = repo

@@ -172,13 +172,12 @@ class Repo:
 
         Read by the git binary, because libgit2 does not look at `GIT_CONFIG_GLOBAL`.
         """
-        text = git_text(self.git_dir, ["config", "--null", "--list"])
-        pairs = []
-        for item in text.split("\0"):
-            key, separator, value = item.partition("\n")
-            if key:
-                pairs.append((key, value if separator else None))
-        return pairs
+        return _config_pairs(git_text(self.git_dir, ["config", "--null", "--list"]))
+
+    def own_config(self) -> list[tuple[str, str | None]]:
+        """The settings of this repository alone, with what its file includes."""
+        args = ["config", "--null", "--local", "--includes", "--list"]
+        return _config_pairs(git_text(self.git_dir, args))
 
     @functools.cached_property
     def config(self) -> tuple[tuple[str, str | None], ...]:
@@ -415,6 +414,16 @@ class Repo:
     def empty_tree(self) -> str:
         """The oid of the empty tree, which is made sure to exist as an object."""
         return self._empty_tree
+
+
+def _config_pairs(text: str) -> list[tuple[str, str | None]]:
+    """What `git config --null --list` prints."""
+    pairs = []
+    for item in text.split("\0"):
+        key, separator, value = item.partition("\n")
+        if key:
+            pairs.append((key, value if separator else None))
+    return pairs
 
 
 def _symbolic(head: Path) -> str | None:

@@ -13,6 +13,8 @@ FACTOR = 2.0
 LONGEST_DELAY = 120.0
 # Of a script, all attempts counted.
 MOST_ATTEMPTS = 3
+# Between two tries to land an answer that a remote refuses: a person has to change something there.
+REFUSED_DELAY = 300.0
 
 
 def delay_before_start(last: float | None) -> float:

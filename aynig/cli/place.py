@@ -1,0 +1,54 @@
+"""Which repository a command speaks of: this one, or a remote (`--remote`, `aynig.remote`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from aynig.errors import UsageError
+from aynig.git.repo import Repo
+from aynig.settings import HERE
+from aynig.site import Site, load_settings, open_place
+from aynig.text import quote
+
+remote_option = click.option(
+    "--remote",
+    metavar="NAME",
+    help="Speak of the tasks of this remote; . is the repository itself.",
+)
+remotes_option = click.option(
+    "--remote",
+    "remotes",
+    metavar="NAME",
+    multiple=True,
+    help="Work on the tasks of this remote instead of the repository's own; repeatable.",
+)
+
+
+def remotes_of(repository: str, given: Sequence[str] = ()) -> tuple[str, ...]:
+    """The remotes to work on, `.` for the repository itself: as given, or as it says itself."""
+    found = tuple(given) or load_settings(Repo.open(repository)).remotes or (HERE,)
+    return tuple(dict.fromkeys(found))
+
+
+def open_one(remote: str | None = None, **flags: object | None) -> Site:
+    """What a command of a person's speaks of, as it is at this moment.
+
+    Raises UsageError where there are several to choose from, Unreachable and Refused where it is a
+    remote that can't be asked.
+    """
+    names = remotes_of(".", (remote,) if remote else ())
+    if len(names) > 1:
+        raise UsageError(
+            f"there are several remotes: {', '.join(map(quote, names))}",
+            hint="Name one with --remote.",
+        )
+    site = open_place(".", names[0], **flags)
+    if site.mirror is not None:
+        try:
+            site.mirror.sync(leases=True)
+        except BaseException:
+            site.close()
+            raise
+    return site

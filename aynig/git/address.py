@@ -1,0 +1,149 @@
+"""Where a remote is, and what git has to be told to reach it; credentials kept out of sight.
+
+A password in a URL would stand in the arguments of git's own transport programs, where `ps` shows
+it to everybody. So it is taken out here and handed to git as a credential helper whose values are
+in the environment, which only the same user may read (gitcredentials(7), proc(5)).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from urllib.parse import unquote
+
+from aynig.errors import ConfigError
+from aynig.git.command import git_text
+from aynig.git.repo import Repo
+from aynig.text import quote, shell_word
+
+# What of a clone's own settings says how its remotes are reached. Not what says which refs are
+# fetched or pushed by default (`remote.<name>.mirror` would push away everything).
+_SECTIONS = ("http.", "credential.", "ssh.", "protocol.")
+_KEYS = frozenset({"core.sshcommand", "core.askpass", "core.gitproxy"})
+_OF_REMOTE = ("proxy", "proxyauthmethod", "receivepack", "uploadpack", "vcs", "serveroption")
+_URL = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://(?:([^/@]*)@)?(.*)", re.DOTALL)
+_CREDENTIALS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*://)[^/@\s'\"]+@")
+_SCP = re.compile(r"(?:[^/:@]+@)?(\[[^]]+\]|[^/:]+):(?!//)(.+)", re.DOTALL)
+_USER, _PASSWORD = "AYNIG_REMOTE_USER", "AYNIG_REMOTE_PASSWORD"
+_HELPER = f'!printf \'username=%s\\npassword=%s\\n\' "${_USER}" "${_PASSWORD}"'
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A remote by its name, with all that git needs for it. `repr` shows no credentials."""
+
+    name: str
+    # Without credentials: it may be shown.
+    url: str
+    # Where a relative path is meant from.
+    cwd: Path
+    settings: tuple[tuple[str, str], ...] = field(repr=False)
+    environment: Mapping[str, str] = field(repr=False, default_factory=dict)
+    # Has somebody said which ssh is to be used?
+    has_ssh: bool = False
+
+    @property
+    def path(self) -> Path | None:
+        """Where the repository lies, for one in this machine's own file system."""
+        text = self.url.removeprefix("file://")
+        if (_URL.match(text) or _SCP.fullmatch(text)) and not (self.cwd / text).exists():
+            return None
+        return Path(os.path.normpath(self.cwd / text))
+
+    def variables(self) -> dict[str, str]:
+        """Environment variables that give git the settings, unseen by `ps` (git-config(1))."""
+        found = {"GIT_CONFIG_COUNT": str(len(self.settings))}
+        for number, (key, value) in enumerate(self.settings):
+            found[f"GIT_CONFIG_KEY_{number}"] = key
+            found[f"GIT_CONFIG_VALUE_{number}"] = value
+        return found | dict(self.environment)
+
+
+def find_address(repo: Repo, name: str) -> Address:
+    """The remote that `name` means in a clone: one that is configured there, or a URL or path.
+
+    Raises ConfigError, with the names that there are, where it means nothing.
+    """
+    pairs = repo.own_config()
+    urls = _values(repo.config, f"remote.{name}.url")
+    url = urls[0] if urls else name
+    if not urls and not _may_be_url(repo.place, name):
+        known = sorted({_remote_of(key) for key, _ in repo.config} - {""})
+        raise ConfigError(
+            f"there is no remote {quote(name)}",
+            hint=f"There are: {', '.join(known)}."
+            if known
+            else f"Add it with `git remote add {shell_word(name)} URL`, or name a URL.",
+        )
+    push_urls = _values(pairs, f"remote.{name}.pushurl")
+    if push_urls and push_urls[0] != url:
+        raise ConfigError(
+            f"remote {quote(name)} has a pushurl of its own: what is read there would not be what "
+            "is written",
+            hint=f"Remove it: git config --unset-all {shell_word(f'remote.{name}.pushurl')}",
+        )
+    # As `url.<base>.insteadOf` has it, which is where many keep their tokens.
+    url = git_text(repo.git_dir, ["ls-remote", "--get-url", "--", name], cwd=repo.place)
+    found = _address(name if urls else "aynig", url, repo.place, pairs, name)
+    return replace(found, has_ssh=repo.config_value("core.sshcommand") is not None)
+
+
+def _address(
+    name: str, url: str, cwd: Path, pairs: Sequence[tuple[str, str | None]], configured: str
+) -> Address:
+    shown, user, password = split_credentials(url)
+    # The longest match counts: no other rewriting is to be done to it any more.
+    settings = [
+        (f"remote.{name}.url", shown),
+        (f"url.{shown}.insteadOf", shown),
+        (f"url.{shown}.pushInsteadOf", shown),
+    ]
+    wanted = {f"remote.{configured}.{key}": f"remote.{name}.{key}" for key in _OF_REMOTE}
+    for key, value in pairs:
+        if value is None:
+            continue
+        if key in wanted:
+            settings.append((wanted[key], value))
+        elif key.startswith(_SECTIONS) or key in _KEYS:
+            settings.append((key, value))
+    environment = {}
+    if password:
+        # An empty value takes back the helpers from before: they would be told the password.
+        settings += [("credential.helper", ""), ("credential.helper", _HELPER)]
+        environment = {_USER: user, _PASSWORD: password}
+    return Address(name, shown, cwd, tuple(settings), environment)
+
+
+def split_credentials(url: str) -> tuple[str, str, str]:
+    """A URL without its password, the user and the password (both empty where there is none)."""
+    found = _URL.fullmatch(url)
+    if found is None or not found[2] or ":" not in found[2]:
+        return url, "", ""
+    user, _, password = found[2].partition(":")
+    if found[1].startswith("http"):
+        return f"{found[1]}://{found[3]}", unquote(user), unquote(password)
+    # No other transport takes a password from a URL: it is of no use, but it must not be seen.
+    return f"{found[1]}://{user}@{found[3]}", unquote(user), ""
+
+
+def redact(text: str) -> str:
+    """`text` without the credentials of the URLs in it."""
+    return _CREDENTIALS.sub(r"\1", text)
+
+
+def _values(pairs: Iterable[tuple[str, str | None]], key: str) -> list[str]:
+    return [value for name, value in pairs if name == key and value]
+
+
+def _may_be_url(place: Path, name: str) -> bool:
+    return bool(_URL.fullmatch(name) or _SCP.fullmatch(name)) or (
+        "/" in name and (place / name).exists()
+    )
+
+
+def _remote_of(key: str) -> str:
+    found = re.fullmatch(r"remote\.(.+)\.url", key)
+    return found[1] if found else ""

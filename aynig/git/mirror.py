@@ -1,0 +1,293 @@
+"""A private bare repository in which the branches and leases of a remote are as they last were.
+
+Everything that reads (scan, plan, status, the story) reads it like any repository. What is written
+goes to the remote first, guarded by what was seen, and only then here (`sharedrefs`). It is a
+cache: whatever is wrong in it is mended by the next look, and losing it loses nothing but the work
+that could not be pushed yet (`refs/aynig/rescue/`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+import shutil
+import threading
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import pygit2
+
+from aynig.errors import AynigError, GitFailed, RefBusy, RefMoved, as_unwritable
+from aynig.git.address import Address
+from aynig.git.command import git_text, reason, run_git
+from aynig.git.disk import discard, write_whole
+from aynig.git.refs import RefEdit, RefStore, pack_many_refs
+from aynig.git.remote import KNOWN, Heads, Remote
+from aynig.git.repo import Repo
+from aynig.git.snapshot import RefReader
+from aynig.model import HEADS, LEASES
+from aynig.text import shell_word
+
+# What of a clone's own settings counts for commits and files made on its behalf.
+_SECTIONS = ("user.", "author.", "committer.", "filter.", "lfs.")
+_KEYS = frozenset(
+    {
+        "core.autocrlf", "core.eol", "core.fsync", "core.fsyncmethod", "core.fsyncobjectfiles",
+        "core.sharedrepository", "core.filemode", "core.symlinks", "core.ignorecase",
+    }
+)  # fmt: skip
+_MIRRORED = (HEADS, LEASES)
+# As many loose objects are worth a packing: a renewal or an answer of others leaves a few.
+_MANY_LOOSE = 3000
+
+
+class Mirror:
+    """The mirror of one remote. Safe to share between threads and processes."""
+
+    def __init__(self, repo: Repo, remote: Remote, store: RefStore) -> None:
+        self.repo = repo
+        self.remote = remote
+        self._store = store
+        self._mutex = threading.Lock()
+        self._reader = RefReader(repo.common_dir, _MIRRORED)
+        self._leases = RefReader(_line(repo), (LEASES,))
+        self._heads: Heads | None = None
+        self._said_leases: Mapping[str, str] = {}
+        # Is all as the remote last said? Not so where a process changed a ref in between.
+        self._clean = False
+        self._asked_default = False
+
+    def sync(self, *, leases: bool) -> bool:
+        """Look at the remote and fetch what changed; did anything change here?
+
+        With `leases` the lease refs as well. Raises Unreachable, Refused, Unwritable.
+        """
+        with self._mutex:
+            # Before the remote is asked: what another thread or process puts here meanwhile is
+            # younger than what the remote says now, and stays.
+            before = self._before()
+            heads = self.remote.heads(self._heads)
+            if heads is self._heads and self._clean and not leases:
+                return False
+            changed = {ref: oid for ref, oid in heads.refs.items() if before.get(ref) != oid}
+            now: dict[str, str | None] = dict(changed)
+            now.update({ref: None for ref in _below(before, HEADS) if ref not in heads.refs})
+            self._mind_default(heads)
+            if changed or leases:
+                self.remote.fetch(changed, self._tips(before, changed), leases=True)
+                current = self._said_leases = self._leases.look().refs
+                now.update({ref: current.get(ref) for ref in {*current, *_below(before, LEASES)}})
+            self._heads, self._clean = heads, self._apply(before, now)
+            if len(changed) > 1000:
+                pack_many_refs(self.repo)
+            return any(before.get(ref) != oid for ref, oid in now.items())
+
+    def bring(self, ref: str, oid: str) -> None:
+        """Fetch a commit that a ref of the remote keeps which is not mirrored. Raises as `sync`."""
+        with self._mutex:
+            if self.remote.read([ref]).get(ref) == oid:
+                self.remote.fetch({ref: oid}, [])
+
+    def take(self, clone: Repo, oid: str) -> None:
+        """Have a commit of the clone here as well, with its history. Raises GitFailed."""
+        if self._reaches(oid):
+            return
+        args = ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head"]
+        done = run_git(
+            self.repo.common_dir,
+            [*args, "--no-auto-maintenance", "--", str(clone.common_dir), oid],
+            settings=("-c", "protocol.version=2"),
+        )
+        if done.returncode:
+            raise GitFailed(
+                f"{oid[:12]} can't be taken over from {clone.place}: {reason(done.stderr)}",
+                hint=f"Push it first: git push {shell_word(self.remote.name)} {oid}:refs/heads/BRANCH",
+            )
+
+    def _reaches(self, oid: str) -> bool:
+        """Is a commit in the history of what is mirrored, and so whole?"""
+        if not self.repo.has_commit(oid):
+            return False
+        args = ["for-each-ref", "--count=1", f"--contains={oid}", HEADS]
+        return bool(git_text(self.repo.common_dir, args))
+
+    def said(self, ref: str) -> str | None:
+        """What the remote said of a branch or lease ref when it was asked last."""
+        if ref.startswith(HEADS):
+            return self._heads.refs.get(ref) if self._heads is not None else None
+        return self._said_leases.get(ref)
+
+    def landed(self, edits: Iterable[RefEdit]) -> None:
+        """Follow a push that the remote has taken. Never fails: the next look finds it, too."""
+        done = [e for e in edits if e.old != e.new and e.ref.startswith(_MIRRORED)]
+        self._clean = False
+        try:
+            self._set([RefEdit(e.ref, e.old, e.new) for e in done])
+        except RefMoved:
+            # One that is already there, or is past it by now, must not keep the others back.
+            for edit in done:
+                with contextlib.suppress(AynigError, OSError):
+                    self._set([edit])
+        except (AynigError, OSError):
+            return
+
+    def keep_house(self) -> None:
+        """Pack what many fetches have left."""
+        with self._mutex:
+            # What they name may go with the next packing.
+            shutil.rmtree(_line(self.repo) / KNOWN, ignore_errors=True)
+            run_git(
+                self.repo.common_dir,
+                ["gc", "--auto", "--quiet"],
+                settings=("-c", f"gc.auto={_MANY_LOOSE}", "-c", "gc.autoDetach=false"),
+            )
+
+    # --- here ----------------------------------------------------------------------------------
+
+    def _before(self) -> Mapping[str, str]:
+        look = self._reader.look()
+        for ref in look.broken:
+            if ref.startswith(_MIRRORED):
+                # An empty file after a power cut: git would refuse this ref for ever.
+                (self.repo.common_dir / ref).unlink(missing_ok=True)
+        return self._reader.look().refs if look.broken else look.refs
+
+    def _tips(self, before: Mapping[str, str], changed: Mapping[str, str]) -> list[str]:
+        """What the new commits are most likely built on."""
+        tips = [before[ref] for ref in changed if ref in before]
+        main = before.get(self.repo.head_ref() or "")
+        return [*([main] if main else []), *tips]
+
+    def _apply(self, before: Mapping[str, str], now: Mapping[str, str | None]) -> bool:
+        """Set refs here from what they were to what they are there; False where one moved."""
+        edits = [RefEdit(ref, before.get(ref), oid) for ref, oid in now.items()]
+        edits = [edit for edit in edits if edit.old != edit.new]
+        clean = True
+        while edits:
+            try:
+                self._set(edits)
+            except RefBusy:
+                # Another process of ours is at the same work: the next look finds what is left.
+                return False
+            except RefMoved as error:
+                clean = False
+                left = [edit for edit in edits if edit.ref != error.ref]
+                if len(left) == len(edits):
+                    return False
+                edits = left
+                continue
+            break
+        return clean
+
+    def _set(self, edits: Iterable[RefEdit]) -> None:
+        edits = list(edits)
+        # First, because a branch may be where another one had its folder.
+        self._store.delete(edit for edit in edits if edit.new is None)
+        self._store.commit([edit for edit in edits if edit.new is not None])
+
+    # --- the default branch ----------------------------------------------------------------------
+
+    def _mind_default(self, heads: Heads) -> None:
+        """Scripts come from the branch that HEAD of the remote names: so HEAD is the same here."""
+        lost = self.repo.head_ref() not in heads.refs and heads is not self._heads
+        if self._asked_default and not lost:
+            return
+        self._asked_default = True
+        default = self.remote.default_branch() if heads.refs else None
+        if default is not None and default != self.repo.head_ref():
+            git_text(self.repo.common_dir, ["symbolic-ref", "HEAD", default])
+
+
+def _below(refs: Iterable[str], prefix: str) -> list[str]:
+    return [ref for ref in refs if ref.startswith(prefix)]
+
+
+def _line(repo: Repo) -> Path:
+    """The git directory that fetch and push run in."""
+    return repo.home / "line"
+
+
+# --- making one ----------------------------------------------------------------------------------
+
+
+def mirror_place(clone: Repo, address: Address) -> Path:
+    """Where the mirror of a remote lies in a clone."""
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "-", address.name)[:40]
+    mark = hashlib.sha1(f"{address.name}\n{address.url}".encode(), usedforsecurity=False)
+    return clone.home / "remotes" / f"{plain}-{mark.hexdigest()[:8]}.git"
+
+
+def open_mirror(clone: Repo, address: Address) -> tuple[Repo, Remote]:
+    """The mirror of a remote of `clone`, made where there is none yet, and the way to the remote.
+
+    Raises GitFailed, Unwritable.
+    """
+    place = mirror_place(clone, address)
+    if not (place / "HEAD").exists():
+        _make(clone, place)
+    _configure(clone, place, address)
+    repo = Repo.open(place)
+    return repo, Remote(_line(repo), repo.common_dir / "objects", address)
+
+
+def _make(clone: Repo, place: Path) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    aside = place.with_name(f".{place.name}.{threading.get_native_id()}")
+    try:
+        _seed(clone, aside)
+        line = aside / "aynig" / "line"
+        _run(["init", "--quiet", "--bare", "--template=", str(line)])
+        write_whole(aside / "config", b"[core]\n\tbare = true\n\trepositoryformatversion = 0\n")
+        with contextlib.suppress(FileExistsError, OSError):
+            aside.rename(place)
+        if not (place / "HEAD").exists():
+            raise GitFailed(f"{place} can't be made", hint="Remove what is there.")
+    finally:
+        discard(aside, place.parent)
+
+
+def _seed(clone: Repo, aside: Path) -> None:
+    """Begin with what the clone has, where that is whole: files are linked, not copied.
+
+    A shallow or partial clone has no whole history to begin with; all is fetched then.
+    """
+    partial = clone.config_value("extensions.partialclone") or any(
+        key.startswith("remote.") and key.endswith(".promisor") for key, _ in clone.config
+    )
+    if not (clone.common_dir / "shallow").exists() and not partial:
+        source = str(clone.common_dir)
+        args = ["clone", "--quiet", "--bare", "--no-tags", "--single-branch", "--template="]
+        if run_git(None, [*args, source, str(aside)]).returncode == 0:
+            return
+        shutil.rmtree(aside, ignore_errors=True)
+    _run(["init", "--quiet", "--bare", "--template=", str(aside)])
+
+
+def _run(args: list[str]) -> None:
+    done = run_git(None, args)
+    if done.returncode:
+        failed = GitFailed(f"git {args[0]} failed: {reason(done.stderr)}")
+        raise as_unwritable(failed, args[-1]) or failed
+
+
+def _configure(clone: Repo, place: Path, address: Address) -> None:
+    """Give the mirror what the clone says of identities and files; nothing that is secret.
+
+    Written only where it differs: a change while scripts run would be taken for theirs.
+    """
+    aside = place / f".config.{threading.get_native_id()}"
+    write_whole(aside, b"[core]\n\tbare = true\n\trepositoryformatversion = 0\n")
+    try:
+        config = pygit2.Config(str(aside))
+        config[f"remote.{address.name}.url"] = address.url
+        for key, value in clone.own_config():
+            if value is not None and (key.startswith(_SECTIONS) or key in _KEYS):
+                config.set_multivar(key, "^$", value)
+        text = aside.read_bytes()
+        if text != (place / "config").read_bytes():
+            aside.rename(place / "config")
+    except pygit2.GitError as error:
+        raise GitFailed(f"{place}/config can't be written: {error}") from error
+    finally:
+        aside.unlink(missing_ok=True)

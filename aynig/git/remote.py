@@ -1,0 +1,202 @@
+"""Fetch from a remote and push to it, by the git binary: the compare-and-swap over a network.
+
+libgit2 can't say force-with-lease, and its push to a path runs none of the server's hooks (design
+section 5). Each call is one git command. It runs in a git directory of its own with few refs,
+because git walks all refs it has for each fetch and push, and shares the objects of the mirror.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from aynig.errors import RefMoved, Refused, Unreachable
+from aynig.git.address import Address, redact
+from aynig.git.command import run_git
+from aynig.git.complaints import Complaint, complaint_of
+from aynig.git.disk import write_whole
+from aynig.git.refs import RefEdit
+from aynig.model import LEASES
+
+# How long, in seconds, a remote may take to say what its refs are, or to take a push: what hangs
+# for longer is a connection that is gone.
+TIMEOUT = 60.0
+# A first fetch brings the whole history.
+FETCH_TIMEOUT = 1800.0
+# More tips than this say little more to the server about what we have.
+_MOST_TIPS = 64
+# Below this many new commits each is remembered by a ref, so that the next fetch need not check
+# their history again.
+_FEW = 100
+_MOST_KNOWN = 400
+KNOWN = "refs/aynig/known/"
+_SSH = "ssh -oBatchMode=yes -oConnectTimeout=20 -oServerAliveInterval=15 -oServerAliveCountMax=3"
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """What a remote said its branches are. `raw` tells whether it said anything new."""
+
+    refs: Mapping[str, str]
+    raw: bytes
+
+
+class Remote:
+    """One remote. Safe to share between threads."""
+
+    def __init__(self, line: Path, objects: Path, address: Address, *, timeout: float = TIMEOUT):
+        """`line` is the git directory that the commands run in; it is made by `Mirror`."""
+        self.address = address
+        self._line = line
+        self._objects = objects
+        self._timeout = timeout
+        # For tests and figures: called with the arguments of each git command.
+        self.observe: Callable[[Sequence[str]], None] = lambda args: None
+
+    @property
+    def name(self) -> str:
+        return self.address.name
+
+    def heads(self, known: Heads | None = None) -> Heads:
+        """The branches of the remote, by full name: one cheap question, by ref prefix.
+
+        `known` is given back where nothing changed since. Raises Unreachable or Refused.
+        """
+        done = self._git(["ls-remote", "--heads", self.name])
+        if known is not None and done.stdout == known.raw:
+            return known
+        return Heads(_listed(done.stdout), done.stdout)
+
+    def default_branch(self) -> str | None:
+        """The branch that HEAD of the remote names; None where it names none."""
+        done = self._git(["ls-remote", "--symref", self.name, "HEAD"])
+        for line in done.stdout.decode("utf-8", "surrogateescape").splitlines():
+            target, _, name = line.partition("\t")
+            if name == "HEAD" and target.startswith("ref: "):
+                return target.removeprefix("ref: ")
+        return None
+
+    def read(self, refs: Iterable[str]) -> dict[str, str]:
+        """What these refs of the remote point at now; what is absent there is absent here."""
+        wanted = list(refs)
+        done = self._git(["ls-remote", self.name, *wanted])
+        return {ref: oid for ref, oid in _listed(done.stdout).items() if ref in wanted}
+
+    def list(self, prefix: str) -> dict[str, str]:
+        """All refs of the remote whose names start with `prefix`."""
+        done = self._git(["ls-remote", self.name, f"{prefix}*"])
+        return {ref: oid for ref, oid in _listed(done.stdout).items() if ref.startswith(prefix)}
+
+    def fetch(
+        self, wanted: Mapping[str, str], tips: Iterable[str], *, leases: bool = False
+    ) -> None:
+        """Bring the commits `wanted` (by ref) with their history; with `leases` all lease refs too.
+
+        Those are in the line's own refs then (`refs/aynig/lease/`). `tips` are commits that are
+        here already, with their history. Raises Unreachable or Refused, also where a commit is
+        not there any more because its branch has moved on.
+        """
+        options = ["--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance"]
+        options += [f"--negotiation-tip={oid}" for oid in list(dict.fromkeys(tips))[:_MOST_TIPS]]
+        specs = sorted(set(wanted.values()))
+        if leases:
+            options.append("--prune")
+            specs.append(f"+{LEASES}*:{LEASES}*")
+        if not specs:
+            return
+        request = "".join(f"{spec}\n" for spec in specs).encode()
+        self._git(["fetch", *options, "--stdin", self.name], stdin=request, timeout=FETCH_TIMEOUT)
+        if len(wanted) <= _FEW:
+            self._remember(wanted)
+
+    def push(self, edits: Sequence[RefEdit]) -> None:
+        """Make all changes or none, each guarded by what its ref points at there.
+
+        Raises RefMoved where one is not what its edit says, Refused where the server does not
+        want it, Unreachable where nothing is known of the outcome.
+        """
+        leases = [f"--force-with-lease={edit.ref}:{edit.old or ''}" for edit in edits]
+        specs = [f"{edit.new or ''}:{edit.ref}" for edit in edits]
+        atomic = ["--atomic"] if len(edits) > 1 else []
+        done = self._git(
+            ["push", "--porcelain", "--no-verify", *atomic, *leases, self.name, *specs],
+            may_fail=True,
+        )
+        if done.returncode:
+            raise self._as_error(complaint_of(done.stdout, done.stderr), edits)
+
+    def _as_error(self, complaint: Complaint, edits: Sequence[RefEdit]) -> Exception:
+        text = f"{self.name}: {redact(complaint.text)}"
+        if complaint.kind == "moved":
+            return RefMoved(text, ref=complaint.ref or edits[0].ref)
+        if complaint.kind == "unreachable":
+            return Unreachable(text, hint=complaint.hint)
+        return Refused(text, hint=complaint.hint)
+
+    def _git(
+        self,
+        args: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        timeout: float | None = None,
+        may_fail: bool = False,
+    ) -> subprocess.CompletedProcess[bytes]:
+        self.observe(args)
+        limit = timeout or self._timeout
+        try:
+            done = run_git(
+                self._line,
+                args,
+                settings=("-c", "protocol.version=2"),
+                env=self._environment(),
+                stdin=stdin,
+                cwd=self.address.cwd,
+                timeout=limit,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise Unreachable(
+                f"{self.name} at {redact(self.address.url)} has not answered for {limit:g} s",
+                hint="It is tried again.",
+            ) from error
+        if done.returncode and not may_fail:
+            complaint = complaint_of(b"", done.stderr)
+            kind = Unreachable if complaint.kind in ("unreachable", "moved") else Refused
+            raise kind(f"{self.name}: {redact(complaint.text)}", hint=complaint.hint)
+        return done
+
+    def _environment(self) -> dict[str, str]:
+        found = self.address.variables() | {
+            "GIT_OBJECT_DIRECTORY": str(self._objects),
+            # Nobody is there to be asked.
+            "SSH_ASKPASS_REQUIRE": "never",
+            "SSH_ASKPASS": "",
+        }
+        if not self.address.has_ssh and not {"GIT_SSH", "GIT_SSH_COMMAND"} & os.environ.keys():
+            found["GIT_SSH_COMMAND"] = _SSH
+        return found
+
+    def _remember(self, wanted: Mapping[str, str]) -> None:
+        """Name what was fetched by refs of the line; written as files, which costs no process."""
+        folder = self._line / KNOWN
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            known = list(folder.iterdir())
+            if len(known) > _MOST_KNOWN:
+                for path in known:
+                    path.unlink(missing_ok=True)
+            for oid in wanted.values():
+                write_whole(folder / oid[:16], f"{oid}\n".encode())
+
+
+def _listed(output: bytes) -> dict[str, str]:
+    """The refs that `git ls-remote` printed."""
+    found = {}
+    for line in output.decode("utf-8", "surrogateescape").splitlines():
+        oid, _, ref = line.partition("\t")
+        if ref.startswith("refs/") and not ref.endswith("^{}"):
+            found[ref] = oid
+    return found

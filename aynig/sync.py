@@ -1,0 +1,90 @@
+"""When a remote is looked at: at once where somebody wakes us, else ever less often.
+
+A look at a remote may hang for as long as the network does, so it has a thread of its own. What it
+finds is in the mirror, and the loop that decides reads only that.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+
+from aynig.errors import AynigError, told
+from aynig.git.mirror import Mirror
+from aynig.git.sharedrefs import SharedRefs
+
+# The longest pause between two looks, in seconds, where nothing changes and nobody wakes us.
+LONGEST = 60.0
+# By so much of itself each pause is longer or shorter, so that many runners do not look at once.
+_JITTER = 0.2
+
+
+class Sync:
+    """The looks at one remote. Belongs to the loop's thread, but for `run`."""
+
+    def __init__(
+        self,
+        mirror: Mirror,
+        refs: SharedRefs,
+        *,
+        poll: float,
+        first: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`poll` is the first pause in seconds; `first` is called after the first look."""
+        self._mirror = mirror
+        self._refs = refs
+        self._poll = poll
+        self._pause = poll
+        self._first = first
+        self._clock = clock
+        self._due = 0.0
+        self._changed = False
+        self.running = False
+        # Was the remote ever seen as it is? Before, nothing is worked on.
+        self.fresh = False
+        # Why it can't be looked at now, in one line; empty where it can.
+        self.fault = ""
+
+    @property
+    def due(self) -> float:
+        """When the next look is to begin, on the monotonic clock."""
+        return self._due
+
+    def wake(self) -> None:
+        """Look as soon as may be."""
+        self._pause = self._poll
+        self._due = 0.0
+
+    def begin(self) -> None:
+        """A look is given to a thread: a wake from now on asks for another one."""
+        self.running = True
+        self._due = float("inf")
+
+    def run(self, *, leases: bool) -> None:
+        """Look; raises nothing."""
+        try:
+            self._refs.publish()
+            self._changed = self._mirror.sync(leases=leases)
+            if not self.fresh:
+                self._first()
+        except (AynigError, OSError) as error:
+            self.fault = told(error).rstrip(".")
+        except Exception as error:
+            self.fault = repr(error)
+        else:
+            self.fault = ""
+            self.fresh = True
+
+    def end(self, longest: float) -> None:
+        """The look is over; the next one is due after at most `longest` seconds."""
+        self.running = False
+        changed, self._changed = self._changed, False
+        if changed:
+            self._pause = self._poll
+        if self._due == float("inf"):
+            pause = min(self._pause, max(longest, self._poll))
+            self._due = self._clock() + pause * random.uniform(1 - _JITTER, 1 + _JITTER)
+        if not changed:
+            self._pause = min(self._pause * 2, max(LONGEST, self._poll))

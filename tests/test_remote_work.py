@@ -1,0 +1,135 @@
+"""A team pushes to a remote, and runners with clones of their own take the work from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.fleet import Fleet
+from tests.world import GitRepo, aynig, wait_for
+
+NEXT = "states:\n  go: {next: check}\n"
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Fleet:
+    scripts = {"go": "echo worked >>file", "check": 'test "$(cat file)" = worked'}
+    return Fleet.make(tmp_path, scripts, workflow=NEXT)
+
+
+def test_a_task_on_the_remote_is_carried_through_its_states(fleet: Fleet) -> None:
+    trigger = fleet.tasks.task()
+    fleet.run("bob")
+    assert fleet.server.state("task") == "done"
+    story = fleet.server.git("log", "--format=%s", "--reverse", f"{trigger}..task").split("\n")
+    assert story == ["go -> check", "check -> done"]
+    assert fleet.server.fields("task~1")["answers"] == trigger
+    assert fleet.server.git("show", "task:file") == "worked"
+    fleet.fsck()
+
+
+def test_the_lease_ref_of_an_ended_task_is_at_its_answer(fleet: Fleet) -> None:
+    fleet.tasks.task()
+    fleet.run("bob")
+    assert fleet.lease() == fleet.server.tip("task")
+
+
+def test_a_clone_knows_nothing_of_it_but_in_its_mirror(fleet: Fleet) -> None:
+    clone = fleet.clone("bob")
+    before = clone.git("for-each-ref"), clone.git("config", "--local", "--list")
+    fleet.tasks.task()
+    fleet.run("bob")
+    assert (clone.git("for-each-ref"), clone.git("config", "--local", "--list")) == before
+    assert clone.git("status", "--porcelain") == ""
+
+
+def test_a_daemon_beside_the_server_is_woken_by_a_push(fleet: Fleet) -> None:
+    with fleet.live("bob"):
+        work = fleet.clone("alice")
+        work.git("checkout", "--quiet", "-b", "task")
+        work.git("commit", "--quiet", "--allow-empty", "-m", "Please\n\naynig: go\n")
+        work.git("push", "--quiet", "origin", "task")
+        wait_for(lambda: fleet.server.state("task") == "done", what="the task to be done")
+
+
+def test_of_two_runners_one_answers_each_task(fleet: Fleet) -> None:
+    for number in range(10):
+        fleet.tasks.task(branch=f"task/{number}")
+    with fleet.live("bob", jobs=2), fleet.live("carol", jobs=2):
+        for number in range(10):
+            fleet.tasks.wait_for_state("done", f"task/{number}")
+    for number in range(10):
+        count = fleet.server.git("rev-list", "--count", f"main..task/{number}")
+        assert count == "3"
+    fleet.fsck()
+
+
+def test_scripts_come_from_the_default_branch_of_the_remote(fleet: Fleet) -> None:
+    fleet.tasks.task("echo theirs >file; exit 0")
+    fleet.run("bob")
+    assert fleet.server.git("show", "task:file") == "worked"
+
+
+def test_people_submit_to_the_remote_and_see_its_truth(fleet: Fleet) -> None:
+    alice = fleet.clone("alice").path
+    assert aynig("submit", "go", "-b", "task", "--remote", "origin", cwd=alice).returncode == 0
+    assert fleet.server.state("task") == "go"
+    assert fleet.status("carol").state == "go"
+    assert aynig("run", "--remote", "origin", cwd=fleet.clone("bob").path).returncode == 0
+    shown = aynig("status", "--remote", "origin", cwd=alice)
+    assert "done" in shown.stdout
+    told = aynig("log", "task", "--remote", "origin", cwd=alice)
+    assert [line.split()[2] for line in told.stdout.split("\n")[1:4]] == ["go", "check", "done"]
+
+
+def test_a_submitted_task_begins_where_the_clone_is_pushed_or_not(fleet: Fleet) -> None:
+    alice = fleet.clone("alice")
+    alice.git("commit", "--quiet", "--allow-empty", "-m", "not pushed")
+    aynig("submit", "go", "-b", "task", "--remote", "origin", cwd=alice.path)
+    assert fleet.server.git("log", "-1", "--format=%s", "task~1") == "not pushed"
+    fleet.run("bob")
+    assert fleet.server.state("task") == "done"
+
+
+def test_a_task_is_canceled_and_retried_on_the_remote(fleet: Fleet) -> None:
+    alice = fleet.clone("alice").path
+    fleet.tasks.task()
+    assert aynig("cancel", "task", "--remote", "origin", cwd=alice).returncode == 0
+    assert fleet.server.state("task") == "canceled"
+    assert aynig("retry", "task", "--remote", "origin", cwd=alice).returncode == 0
+    assert fleet.server.state("task") == "go"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--depth=1",), ("--filter=blob:none",), ("--single-branch",), ("--bare",), ("--mirror",)],
+    ids=lambda options: options[0],
+)
+def test_any_kind_of_clone_will_do(tmp_path: Path, options: tuple[str, ...]) -> None:
+    fleet = Fleet.make(tmp_path, {"go": "git log --format=%s >story"})
+    fleet.server.git("config", "uploadpack.allowFilter", "true")
+    fleet.url = f"file://{fleet.server.path}"
+    fleet.clone("bob", *options)
+    fleet.tasks.task()
+    fleet.run("bob")
+    assert fleet.server.state("task") == "done"
+    assert fleet.server.git("show", "task:story") == "Please go\nThe workflow"
+
+
+def test_a_remote_may_be_named_once_for_all_commands(fleet: Fleet) -> None:
+    bob = fleet.clone("bob")
+    bob.git("config", "aynig.remote", "origin")
+    fleet.tasks.task()
+    assert aynig("run", cwd=bob.path).returncode == 0
+    assert fleet.server.state("task") == "done"
+    assert "No task here" in aynig("status", "--remote", ".", cwd=bob.path).stdout
+
+
+def test_a_repository_without_that_remote_says_which_there_are(repo: GitRepo) -> None:
+    repo.git("remote", "add", "upstream", "/nowhere")
+    said = aynig("run", "--remote", "origin", cwd=repo.path)
+    assert (said.returncode, said.stderr) == (
+        2,
+        "aynig: there is no remote 'origin'. There are: upstream.\n",
+    )
