@@ -1,0 +1,267 @@
+"""The git servers that other tests are run against do what real ones do."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.servers import (
+    TRANSPORTS,
+    GitDaemon,
+    Listening,
+    Server,
+    SmartHttp,
+    Sshd,
+    running,
+    serving,
+)
+from tests.world import GitRepo, wait_for
+
+HIDDEN = "refs/aynig/lease/0123"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "srv"
+    root.mkdir()
+    return root
+
+
+@pytest.fixture
+def origin(root: Path) -> GitRepo:
+    """The repository on the server."""
+    return GitRepo.init(root / "repo.git", bare=True)
+
+
+@pytest.fixture(params=TRANSPORTS)
+def server(request: pytest.FixtureRequest, root: Path) -> Iterator[Server]:
+    with serving(request.param, root) as server:
+        yield server
+
+
+@pytest.fixture
+def clone(origin: GitRepo, server: Server, tmp_path: Path) -> GitRepo:
+    return cloned(server, tmp_path / "clone")
+
+
+def cloned(server: Server, path: Path, env: Mapping[str, str] | None = None) -> GitRepo:
+    done = git("clone", "--quiet", server.url("repo.git"), str(path), server=server, env=env)
+    assert done.returncode == 0, done.stderr
+    return GitRepo(path)
+
+
+def git(
+    *args: str, server: Server, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Git as a client of a server."""
+    settings = [word for key, value in server.git_config for word in ("-c", f"{key}={value}")]
+    return subprocess.run(
+        ["git", *settings, *args],
+        cwd=cwd,
+        env={**os.environ, **server.env, **(env or {})},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def swap(
+    clone: GitRepo, server: Server, new: Mapping[str, str], seen: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """Move all refs from what was seen of them, or none."""
+    leases = [f"--force-with-lease={ref}:{oid}" for ref, oid in seen.items()]
+    specs = [f"{oid}:{ref}" for ref, oid in new.items()]
+    return git(
+        "push", "--porcelain", "--atomic", *leases, "origin", *specs, server=server, cwd=clone.path
+    )
+
+
+# --- what each transport can do
+
+
+def test_a_commit_is_fetched_by_its_oid(origin: GitRepo, server: Server, clone: GitRepo) -> None:
+    oid = origin.commit("by oid", update=False)
+    origin.git("update-ref", HIDDEN, oid)
+    trace = clone.path.parent / "trace"
+    done = git("fetch", "--quiet", "origin", oid, server=server, cwd=clone.path,
+               env={"GIT_TRACE_PACKET": str(trace)})  # fmt: skip
+    assert done.returncode == 0, done.stderr + server.tail()
+    assert clone.message(oid) == "by oid"
+    assert "version 2" in trace.read_text()
+
+
+def test_two_refs_are_swapped_at_once(origin: GitRepo, server: Server, clone: GitRepo) -> None:
+    before = origin.tip()
+    after = clone.commit("after")
+    refs = ("refs/heads/main", HIDDEN)
+    done = swap(clone, server, dict.fromkeys(refs, after), {refs[0]: before, refs[1]: ""})
+    assert done.returncode == 0, done.stderr + server.tail()
+    assert [origin.git("rev-parse", ref) for ref in refs] == [after, after]
+
+
+def test_a_stale_lease_moves_neither_ref(origin: GitRepo, server: Server, clone: GitRepo) -> None:
+    before = origin.tip()
+    held = origin.commit("held by somebody else", update=False)
+    origin.git("update-ref", HIDDEN, held)
+    after = clone.commit("after")
+    refs = ("refs/heads/main", HIDDEN)
+    done = swap(clone, server, dict.fromkeys(refs, after), {refs[0]: before, refs[1]: before})
+    assert done.returncode == 1
+    assert "stale info" in done.stdout
+    assert [origin.git("rev-parse", ref) for ref in refs] == [before, held]
+
+
+def test_a_push_runs_the_hooks_of_the_server(
+    origin: GitRepo, server: Server, clone: GitRepo, tmp_path: Path
+) -> None:
+    told = tmp_path / "told"
+    hook = origin.path / "hooks/post-receive"
+    hook.write_text(f'#!/bin/sh\ncat >>"{told}"\necho "HOME=$HOME" >>"{told}"\n')
+    hook.chmod(0o755)
+    before = origin.tip()
+    after = clone.commit("after")
+    done = swap(clone, server, {"refs/heads/main": after}, {"refs/heads/main": before})
+    assert done.returncode == 0, done.stderr + server.tail()
+    line, home = told.read_text().splitlines()
+    assert line == f"{before} {after} refs/heads/main"
+    # In the sealed world on the server too.
+    assert home.removeprefix("HOME=") in (
+        str(getattr(server, "home", "")), os.environ["HOME"]
+    )  # fmt: skip
+
+
+def test_a_large_push_arrives_whole(origin: GitRepo, server: Server, clone: GitRepo) -> None:
+    """Over HTTP it is sent in chunks of unknown number (`http.postBuffer`)."""
+    after = clone.commit("large", files={"noise": os.urandom(3_000_000)})
+    done = swap(clone, server, {"refs/heads/main": after}, {})
+    assert done.returncode == 0, done.stderr + server.tail()
+    assert origin.tip() == after
+    assert origin.git("cat-file", "-s", f"{after}:noise") == "3000000"
+
+
+def test_many_connections_are_served_at_once(
+    origin: GitRepo, server: Server, clone: GitRepo, tmp_path: Path
+) -> None:
+    """A hook that waits for two pushes would wait for ever where they came one after another."""
+    meeting = tmp_path / "meeting"
+    meeting.mkdir()
+    hook = origin.path / "hooks/pre-receive"
+    hook.write_text(
+        "#!/bin/sh\n"
+        f'cd "{meeting}" && touch $$\n'
+        "tries=0\n"
+        'while [ "$(ls | wc -l)" -lt 2 ]; do\n'
+        '  tries=$((tries + 1)); [ "$tries" -lt 600 ] || exit 1\n'
+        "  sleep 0.1\n"
+        "done\n"
+    )
+    hook.chmod(0o755)
+    oid = clone.commit("pushed twice")
+    pushes = [
+        subprocess.Popen(
+            ["git", "push", "--quiet", "origin", f"{oid}:refs/heads/{name}"],
+            cwd=clone.path,
+            env={**os.environ, **server.env},
+            stderr=subprocess.PIPE,
+        )
+        for name in ("one", "two")
+    ]
+    assert [push.wait() for push in pushes] == [0, 0], server.tail()
+
+
+# --- the server itself
+
+
+@pytest.fixture(params=[kind for kind in TRANSPORTS if kind != "file"])
+def listening(request: pytest.FixtureRequest, root: Path) -> Iterator[Listening]:
+    with serving(request.param, root) as server:
+        assert isinstance(server, Listening)
+        yield server
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_a_server_that_was_ended_comes_back_with_its_url(
+    origin: GitRepo, listening: Listening, tmp_path: Path, end: str
+) -> None:
+    url = listening.url("repo.git")
+    getattr(listening, end)()
+    assert git("ls-remote", url, server=listening).returncode == 128
+    listening.start()
+    assert listening.url("repo.git") == url
+    done = git("ls-remote", url, "refs/heads/main", server=listening)
+    assert done.stdout.split()[:1] == [origin.tip()], done.stderr + listening.tail()
+
+
+def test_what_a_killed_server_was_doing_is_dead_too(
+    origin: GitRepo, listening: Listening, tmp_path: Path
+) -> None:
+    """Also where each connection has a session of its own, as with sshd."""
+    clone = cloned(listening, tmp_path / "clone")
+    pid = tmp_path / "pid"
+    hook = origin.path / "hooks/pre-receive"
+    hook.write_text(f'#!/bin/sh\necho $$ >"{pid}.new" && mv "{pid}.new" "{pid}"\nexec sleep 1000\n')
+    hook.chmod(0o755)
+    oid = clone.commit("never lands")
+    push = subprocess.Popen(
+        ["git", "push", "--quiet", "origin", f"{oid}:refs/heads/main"],
+        cwd=clone.path,
+        env={**os.environ, **listening.env},
+        stderr=subprocess.DEVNULL,
+    )
+    wait_for(pid.exists, what="the hook")
+    listening.kill()
+    assert not Path(f"/proc/{pid.read_text().strip()}").exists()
+    assert push.wait() != 0
+    assert origin.tip() != oid
+
+
+def test_a_server_that_can_not_start_says_why(tmp_path: Path) -> None:
+    server = GitDaemon(tmp_path / "missing", tmp_path / "daemon")
+    with pytest.raises(AssertionError, match=r"has ended:\n.*missing.* does not exist"):
+        server.start()
+
+
+# --- who may come in
+
+
+def test_http_lets_in_only_who_knows_the_password(
+    origin: GitRepo, root: Path, tmp_path: Path
+) -> None:
+    with serving("http", root):
+        pass
+    with running(SmartHttp(root, tmp_path / "web", users={"ada": "s3cret"})) as server:
+        clone = cloned(server, tmp_path / "clone")
+        after = clone.commit("after")
+        assert swap(clone, server, {"refs/heads/main": after}, {}).returncode == 0
+        (wrong,) = server.credentials("ada", "guessed")
+        for config in ((), (wrong,)):
+            words = [word for key, value in config for word in ("-c", f"{key}={value}")]
+            done = subprocess.run(
+                ["git", *words, "ls-remote", server.url("repo.git")],
+                env={**os.environ, **server.env},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 128
+            assert "could not read Username" in done.stderr or "Authentication" in done.stderr
+        assert after in git("ls-remote", "origin", server=server, cwd=clone.path).stdout
+
+
+def test_ssh_lets_in_only_known_keys_and_goes_only_to_known_hosts(
+    origin: GitRepo, root: Path
+) -> None:
+    with serving("ssh", root) as server:
+        assert isinstance(server, Sshd)
+        url = server.url("repo.git")
+        done = git("ls-remote", url, server=server, env=server.login("stranger"))
+        assert (done.returncode, "Permission denied (publickey)" in done.stderr) == (128, True)
+        done = git("ls-remote", url, server=server, env=server.login("git", known=False))
+        assert (done.returncode, "Host key verification failed" in done.stderr) == (128, True)
+        server.authorize("stranger")
+        done = git("ls-remote", url, server=server, env=server.login("stranger"))
+        assert done.returncode == 0, done.stderr + server.tail()
