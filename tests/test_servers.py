@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.proxy import FAIR, Proxy, Weather
 from tests.servers import (
     TRANSPORTS,
     GitDaemon,
@@ -265,3 +266,133 @@ def test_ssh_lets_in_only_known_keys_and_goes_only_to_known_hosts(
         server.authorize("stranger")
         done = git("ls-remote", url, server=server, env=server.login("stranger"))
         assert done.returncode == 0, done.stderr + server.tail()
+
+
+# --- bad networks
+
+
+@pytest.fixture
+def proxy(listening: Listening) -> Iterator[Proxy]:
+    with Proxy(listening.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def far(origin: GitRepo, listening: Listening, proxy: Proxy, tmp_path: Path) -> tuple[GitRepo, str]:
+    """A clone whose remote is behind the proxy, and a commit in it that is large to push."""
+    path = tmp_path / "far"
+    url = listening.url("repo.git", port=proxy.port)
+    done = git("clone", "--quiet", url, str(path), server=listening)
+    assert done.returncode == 0, done.stderr + listening.tail()
+    clone = GitRepo(path)
+    return clone, clone.commit("large", files={"noise": os.urandom(500_000)})
+
+
+def push(far: tuple[GitRepo, str], server: Server) -> subprocess.CompletedProcess[str]:
+    clone, oid = far
+    return git("push", "origin", f"{oid}:refs/heads/main", server=server, cwd=clone.path)
+
+
+def test_a_push_goes_through_fair_weather(
+    origin: GitRepo, listening: Listening, proxy: Proxy, far: tuple[GitRepo, str]
+) -> None:
+    before = proxy.connections
+    assert push(far, listening).returncode == 0
+    assert origin.tip() == far[1]
+    assert proxy.connections > before > 0
+    assert max(traffic.up for traffic in proxy.traffic) > 500_000
+
+
+def test_a_push_that_is_cut_half_way_up_moves_nothing(
+    origin: GitRepo, listening: Listening, proxy: Proxy, far: tuple[GitRepo, str]
+) -> None:
+    before = origin.tip()
+    proxy.weather = Weather(cut_up=100_000)
+    assert push(far, listening).returncode != 0
+    assert proxy.traffic[-1].cut
+    assert max(traffic.up for traffic in proxy.traffic) == 100_000
+    assert origin.tip() == before
+    proxy.weather = FAIR
+    assert push(far, listening).returncode == 0
+    assert origin.tip() == far[1]
+
+
+def test_a_push_whose_answer_is_lost_has_landed(
+    origin: GitRepo, listening: Listening, proxy: Proxy, far: tuple[GitRepo, str]
+) -> None:
+    proxy.weather = Weather(mute_after=100_000, cut_when=lambda: origin.tip() == far[1])
+    assert push(far, listening).returncode != 0
+    assert origin.tip() == far[1]
+
+
+def test_an_answer_is_cut_after_so_many_bytes(
+    listening: Listening, proxy: Proxy, far: tuple[GitRepo, str]
+) -> None:
+    proxy.weather = Weather(cut_down=10)
+    before = proxy.connections
+    done = git("ls-remote", "origin", server=listening, cwd=far[0].path)
+    assert done.returncode == 128
+    assert {traffic.down for traffic in proxy.traffic[before:]} == {10}
+
+
+@pytest.mark.parametrize("weather", [Weather(refuse=True), Weather(hang_up=True)])
+def test_a_server_out_of_reach_is_an_error_until_it_is_back(
+    origin: GitRepo,
+    listening: Listening,
+    proxy: Proxy,
+    far: tuple[GitRepo, str],
+    weather: Weather,
+) -> None:
+    proxy.weather = weather
+    done = git("ls-remote", "origin", server=listening, cwd=far[0].path)
+    assert done.returncode == 128
+    if weather.refuse:
+        assert "refused" in done.stderr or "Couldn't connect" in done.stderr
+    proxy.weather = FAIR
+    done = git("ls-remote", "origin", server=listening, cwd=far[0].path)
+    assert done.stdout.split()[0] == origin.tip()
+
+
+def test_silence_loses_nothing(
+    origin: GitRepo, listening: Listening, proxy: Proxy, far: tuple[GitRepo, str]
+) -> None:
+    proxy.weather = Weather(silent=True)
+    before = proxy.connections
+    clone, oid = far
+    waiting = subprocess.Popen(
+        ["git", "push", "--quiet", "origin", f"{oid}:refs/heads/main"],
+        cwd=clone.path,
+        env={**os.environ, **listening.env},
+    )
+    wait_for(lambda: proxy.connections > before, what="a connection")
+    assert proxy.traffic[-1].up == 0
+    assert waiting.poll() is None
+    proxy.weather = FAIR
+    assert waiting.wait() == 0
+    assert origin.tip() == oid
+
+
+def test_open_connections_are_reset_on_demand(
+    origin: GitRepo, listening: Listening, proxy: Proxy, far: tuple[GitRepo, str]
+) -> None:
+    proxy.weather = Weather(silent=True)
+    before = proxy.connections
+    waiting = subprocess.Popen(
+        ["git", "ls-remote", "origin"],
+        cwd=far[0].path,
+        env={**os.environ, **listening.env},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    wait_for(lambda: proxy.connections > before, what="a connection")
+    proxy.sever()
+    assert waiting.wait() == 128
+
+
+def test_a_slow_network_keeps_the_order(
+    origin: GitRepo, listening: Listening, proxy: Proxy, far: tuple[GitRepo, str]
+) -> None:
+    proxy.weather = Weather(delay_up=0.05, delay_down=0.05)
+    assert push(far, listening).returncode == 0
+    assert origin.tip() == far[1]
+    assert origin.git("cat-file", "-s", f"{far[1]}:noise") == "500000"
