@@ -395,6 +395,71 @@ MaxStartups 500
         return path if checked.returncode else asked
 
 
+class Gitolite(Sshd):
+    """gitolite over the sshd: who may do what is said by rules, for each user.
+
+    Nothing is installed for an account of its own: gitolite finds all that it has by HOME, which
+    is the server's own folder. Its users are the keys of the sshd, and its rules a file: there is
+    no repository for either.
+    """
+
+    # None of what gitolite does after new rules for gitweb, keys and the like.
+    _SETTINGS = "%RC = (UMASK => 0077, ROLES => {}, LOG_EXTRA => 1, ENABLE => []);\n1;\n"
+    # Also repositories that come later. The pattern must not look like a plain name.
+    _EVERYTHING = "repo [a-zA-Z0-9].*\n    RW+ = git\n"
+
+    def __init__(self, root: Path, folder: Path, host: str = LOOPBACK) -> None:
+        super().__init__(root, folder, host)
+        (self.home / "repositories").symlink_to(root)
+        (self.home / ".gitconfig").write_text("[init]\n\tdefaultBranch = main\n")
+        (self.home / ".gitolite.rc").write_text(self._SETTINGS)
+        for name in ("conf", "logs"):
+            (self.home / ".gitolite" / name).mkdir(parents=True)
+        self.allow(self._EVERYTHING)
+
+    def allow(self, rules: str, users: Sequence[str] = ()) -> None:
+        """Put rules in place of the ones before, and let in `users`, who may be new.
+
+        The rules are in the words of gitolite.conf, for instance::
+
+            repo repo
+                RW+ refs/heads/task/ = runner
+                R                    = runner
+
+        :param users: names from the rules that `login` is called with.
+        """
+        for user in users:
+            self.authorize(user)
+        (self.home / ".gitolite/conf/gitolite.conf").write_text(rules)
+        self._gitolite("compile")
+        # Its hook also goes into repositories that it has not made.
+        self._gitolite("setup", "--hooks-only")
+
+    @property
+    def serving_env(self) -> dict[str, str]:
+        return super().serving_env | {"USER": self._account}
+
+    def url(self, name: str, *, port: int | None = None) -> str:
+        return f"ssh://{self._account}@{self.host}:{port or self.port}/{name}"
+
+    def _serve(self, user: str) -> str:
+        shell = f"{self._gitolite('query-rc', 'GL_BINDIR')}/gitolite-shell"
+        return f"#!/bin/sh\n{self._exports()}exec {shlex.join([shell, user])}\n"
+
+    def _gitolite(self, *args: str) -> str:
+        done = subprocess.run(
+            [_program("gitolite"), *args],
+            cwd=self.home,
+            env=self.serving_env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"gitolite {args}: {done.stdout}{done.stderr}"
+        return done.stdout.strip()
+
+
 def _exec_path() -> str:
     done = subprocess.run(["git", "--exec-path"], capture_output=True, text=True, check=True)
     return done.stdout.strip()
@@ -414,11 +479,18 @@ class _Kind(Protocol):
     def __call__(self, root: Path, folder: Path) -> Listening: ...
 
 
-_KINDS: Mapping[str, _Kind] = {"daemon": GitDaemon, "http": SmartHttp, "ssh": Sshd}
+_KINDS: Mapping[str, _Kind] = {
+    "daemon": GitDaemon,
+    "http": SmartHttp,
+    "ssh": Sshd,
+    "gitolite": Gitolite,
+}
+_SSH = (("sshd", "openssh-server"), ("ssh", "openssh-client"))
 # Programs that a server needs, with the package that brings them.
 _NEEDS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "http": (("lighttpd", "lighttpd"),),
-    "ssh": (("sshd", "openssh-server"), ("ssh", "openssh-client")),
+    "ssh": _SSH,
+    "gitolite": (*_SSH, ("gitolite", "gitolite3")),
 }
 
 
@@ -436,7 +508,7 @@ def require(program: str, package: str) -> None:
 def serving(kind: str, root: Path) -> Iterator[Server]:
     """A started server for the repositories in `root`, gone at the end in any case.
 
-    :param kind: one of TRANSPORTS.
+    :param kind: one of TRANSPORTS, or `gitolite`.
     """
     if kind == "file":
         yield FilePaths(root)

@@ -13,6 +13,7 @@ from tests.proxy import FAIR, Proxy, Weather
 from tests.servers import (
     TRANSPORTS,
     GitDaemon,
+    Gitolite,
     Listening,
     Server,
     SmartHttp,
@@ -22,6 +23,7 @@ from tests.servers import (
 )
 from tests.world import GitRepo, wait_for
 
+KINDS = (*TRANSPORTS, "gitolite")
 HIDDEN = "refs/aynig/lease/0123"
 
 
@@ -38,7 +40,7 @@ def origin(root: Path) -> GitRepo:
     return GitRepo.init(root / "repo.git", bare=True)
 
 
-@pytest.fixture(params=TRANSPORTS)
+@pytest.fixture(params=KINDS)
 def server(request: pytest.FixtureRequest, root: Path) -> Iterator[Server]:
     with serving(request.param, root) as server:
         yield server
@@ -266,6 +268,70 @@ def test_ssh_lets_in_only_known_keys_and_goes_only_to_known_hosts(
         server.authorize("stranger")
         done = git("ls-remote", url, server=server, env=server.login("stranger"))
         assert done.returncode == 0, done.stderr + server.tail()
+
+
+RULES = """
+repo repo
+    RW+                  = owner
+    RW+ refs/aynig/      = runner
+    RW+ refs/heads/task/ = runner
+    R                    = runner reader
+"""
+
+
+@pytest.fixture
+def gitolite(origin: GitRepo, root: Path) -> Iterator[Gitolite]:
+    with serving("gitolite", root) as server:
+        assert isinstance(server, Gitolite)
+        server.allow(RULES, ["owner", "runner", "reader"])
+        yield server
+
+
+def test_gitolite_grants_what_its_rules_say(
+    origin: GitRepo, gitolite: Gitolite, tmp_path: Path
+) -> None:
+    clone = cloned(gitolite, tmp_path / "clone", gitolite.login("runner"))
+    oid = clone.commit("work")
+    specs = (f"{oid}:{HIDDEN}", f"{oid}:refs/heads/task/one")
+    done = git("push", "--atomic", "origin", *specs,
+               server=gitolite, cwd=clone.path, env=gitolite.login("runner"))  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert origin.git("rev-parse", HIDDEN) == origin.tip("task/one") == oid
+
+
+def test_gitolite_refuses_with_a_message_what_its_rules_do_not_grant(
+    origin: GitRepo, gitolite: Gitolite, tmp_path: Path
+) -> None:
+    clone = cloned(gitolite, tmp_path / "clone", gitolite.login("runner"))
+    before = origin.tip()
+    oid = clone.commit("work")
+    main = f"{oid}:refs/heads/main"
+
+    def push(user: str, *specs: str) -> tuple[int, str]:
+        done = git("push", "--atomic", "origin", *specs,
+                   server=gitolite, cwd=clone.path, env=gitolite.login(user))  # fmt: skip
+        return done.returncode, done.stderr
+
+    status, said = push("runner", f"{oid}:{HIDDEN}", main)
+    assert status == 1
+    assert "W refs/heads/main repo runner DENIED by fallthru" in said
+    assert origin.git("for-each-ref", "--format=%(refname)") == "refs/heads/main"
+    assert origin.tip() == before
+    status, said = push("reader", f"{oid}:{HIDDEN}")
+    assert (status, "W any repo reader DENIED by fallthru" in said) == (128, True)
+    status, said = push("stranger", f"{oid}:{HIDDEN}")
+    assert (status, "Permission denied (publickey)" in said) == (128, True)
+    assert push("owner", main)[0] == 0
+    assert origin.tip() == oid
+
+
+def test_gitolite_takes_new_rules_while_it_runs(
+    origin: GitRepo, gitolite: Gitolite, tmp_path: Path
+) -> None:
+    gitolite.allow("repo repo\n    R = reader\n")
+    done = git("ls-remote", gitolite.url("repo.git"),
+               server=gitolite, env=gitolite.login("runner"))  # fmt: skip
+    assert (done.returncode, "R any repo runner DENIED" in done.stderr) == (128, True)
 
 
 # --- bad networks
