@@ -230,15 +230,18 @@ class Proxy:
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             end.setblocking(False)
         up, down = _Lane(client, server), _Lane(server, client)
-        with contextlib.suppress(OSError):
+        try:
             while not (up.closed and down.closed) and not self._is_over(number, up, down):
                 self._step(up, down)
                 traffic.up, traffic.down = up.given, down.given
-        traffic.cut = not (up.closed and down.closed)
-        for end in (client, server):
-            if traffic.cut:
-                _reset(end)
-            end.close()
+        except OSError:
+            pass  # One of the two has reset it.
+        finally:
+            traffic.cut = not (up.closed and down.closed)
+            for end in (client, server):
+                if traffic.cut:
+                    _reset(end)
+                end.close()
 
     def _is_over(self, number: int, up: _Lane, down: _Lane) -> bool:
         weather = self._weather

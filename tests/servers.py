@@ -23,7 +23,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import NoReturn, Protocol, TypeVar
 
 import pytest
 
@@ -475,11 +475,7 @@ def _program(name: str) -> str:
     return path
 
 
-class _Kind(Protocol):
-    def __call__(self, root: Path, folder: Path) -> Listening: ...
-
-
-_KINDS: Mapping[str, _Kind] = {
+_KINDS: Mapping[str, type[Listening]] = {
     "daemon": GitDaemon,
     "http": SmartHttp,
     "ssh": Sshd,
@@ -496,9 +492,21 @@ _NEEDS: Mapping[str, tuple[tuple[str, str], ...]] = {
 
 def require(program: str, package: str) -> None:
     """Skip the test where a program is missing; fail it in CI, which has to bring all of them."""
-    if shutil.which(program, path=_search_path()):
-        return
-    reason = f"no {program} here: apt-get install {package}"
+    if not shutil.which(program, path=_search_path()):
+        _do_without(f"no {program} here: apt-get install {package}")
+
+
+def _require_login() -> None:
+    """An sshd starts what it runs with the login shell of the account (sshd(8))."""
+    try:
+        account = pwd.getpwuid(os.getuid())
+    except KeyError:
+        _do_without(f"user id {os.getuid()} has no name here: sshd lets in only users with one")
+    if Path(account.pw_shell).name in ("nologin", "false"):
+        _do_without(f"{account.pw_name} has no login shell here: run the tests as another user")
+
+
+def _do_without(reason: str) -> NoReturn:
     if _IN_CI:
         pytest.fail(reason)
     pytest.skip(reason)
@@ -515,6 +523,8 @@ def serving(kind: str, root: Path) -> Iterator[Server]:
         return
     for program, package in _NEEDS.get(kind, ()):
         require(program, package)
+    if issubclass(_KINDS[kind], Sshd):
+        _require_login()
     with running(_KINDS[kind](root, beside(root, kind))) as server:
         yield server
 

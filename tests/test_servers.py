@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
+import socket
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
+from tests import servers
 from tests.proxy import FAIR, Proxy, Weather
 from tests.servers import (
+    LOOPBACK,
     TRANSPORTS,
     GitDaemon,
     Gitolite,
@@ -18,12 +24,14 @@ from tests.servers import (
     Server,
     SmartHttp,
     Sshd,
+    require,
     running,
     serving,
 )
 from tests.world import GitRepo, wait_for
 
 KINDS = (*TRANSPORTS, "gitolite")
+CHECKOUT = Path(__file__).resolve().parents[1]
 HIDDEN = "refs/aynig/lease/0123"
 
 
@@ -228,14 +236,48 @@ def test_a_server_that_can_not_start_says_why(tmp_path: Path) -> None:
         server.start()
 
 
+def test_a_server_does_not_outlive_tests_that_were_killed(root: Path) -> None:
+    code = """
+import os, signal, sys
+from pathlib import Path
+from tests.servers import serving
+with serving("daemon", Path(sys.argv[1])) as server:
+    print(server.port, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(root)],
+        cwd=CHECKOUT,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL
+
+    def is_free() -> bool:
+        with contextlib.suppress(OSError), socket.create_server((LOOPBACK, int(done.stdout))):
+            return True
+        return False
+
+    wait_for(is_free, what="the end of the server")
+
+
+def test_a_missing_package_is_named_and_no_excuse_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(servers, "_IN_CI", False)
+    with pytest.raises(pytest.skip.Exception, match="apt-get install no-package"):
+        require("no-such-program", "no-package")
+    monkeypatch.setattr(servers, "_IN_CI", True)
+    with pytest.raises(pytest.fail.Exception, match="apt-get install no-package"):
+        require("no-such-program", "no-package")
+
+
 # --- who may come in
 
 
 def test_http_lets_in_only_who_knows_the_password(
     origin: GitRepo, root: Path, tmp_path: Path
 ) -> None:
-    with serving("http", root):
-        pass
+    require("lighttpd", "lighttpd")
     with running(SmartHttp(root, tmp_path / "web", users={"ada": "s3cret"})) as server:
         clone = cloned(server, tmp_path / "clone")
         after = clone.commit("after")
@@ -391,6 +433,7 @@ def test_a_push_whose_answer_is_lost_has_landed(
     assert origin.tip() == far[1]
 
 
+@pytest.mark.parametrize("listening", ["daemon"], indirect=True)
 def test_an_answer_is_cut_after_so_many_bytes(
     listening: Listening, proxy: Proxy, far: tuple[GitRepo, str]
 ) -> None:
@@ -401,6 +444,7 @@ def test_an_answer_is_cut_after_so_many_bytes(
     assert {traffic.down for traffic in proxy.traffic[before:]} == {10}
 
 
+@pytest.mark.parametrize("listening", ["daemon"], indirect=True)
 @pytest.mark.parametrize("weather", [Weather(refuse=True), Weather(hang_up=True)])
 def test_a_server_out_of_reach_is_an_error_until_it_is_back(
     origin: GitRepo,
@@ -419,6 +463,7 @@ def test_a_server_out_of_reach_is_an_error_until_it_is_back(
     assert done.stdout.split()[0] == origin.tip()
 
 
+@pytest.mark.parametrize("listening", ["daemon"], indirect=True)
 def test_silence_loses_nothing(
     origin: GitRepo, listening: Listening, proxy: Proxy, far: tuple[GitRepo, str]
 ) -> None:
@@ -438,6 +483,7 @@ def test_silence_loses_nothing(
     assert origin.tip() == oid
 
 
+@pytest.mark.parametrize("listening", ["daemon"], indirect=True)
 def test_open_connections_are_reset_on_demand(
     origin: GitRepo, listening: Listening, proxy: Proxy, far: tuple[GitRepo, str]
 ) -> None:
