@@ -15,8 +15,8 @@ PACKAGE = Path(aynig.__file__).parent
 # A module imports only from rows before its own; those in one row do not import each other.
 ROWS: tuple[tuple[str, ...], ...] = (
     ("errors", "text", "model", "resources", "runs"),
-    ("durations", "trailers", "processes"),
-    ("dialects", "config", "settings"),
+    ("addresses", "durations", "trailers", "processes", "signatures", "wakesecret"),
+    ("dialects", "config", "settings", "wakerequest"),
     (
         "git.command", "git.disk", "git.indexfile", "git.inert", "git.names", "git.reffiles",
         "git.versions",
