@@ -28,7 +28,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("git.landings", "git.mirror"),
     ("git.sharedrefs",),
     ("scan", "rescue"),
-    ("doorbell",),
+    ("doorbell", "wakeserver"),
     ("watch",),
     ("policies.assignment", "policies.deferral", "policies.dependencies", "policies.setback"),
     ("plan",),
