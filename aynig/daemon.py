@@ -106,6 +106,17 @@ class Engine:
         self._stops += 1
         self._waker.wake()
 
+    def look_again(self) -> None:
+        """Look at all repositories soon: somebody says that there may be something new.
+
+        May be called from any thread, at any time, and never waits. Calls that come before the
+        look has begun are answered by one.
+        """
+        # A copy made in one step: the loop may be taking up a repository at this moment.
+        for key in list(self._desks):
+            self._waker.wake(key)
+            self._waker.wake(_remote_key(key))
+
     def run(self) -> None:
         """Work until stopped, or until quiet where that was asked for.
 

@@ -20,7 +20,7 @@ from aynig.story import RunRow, row_of_run
 @dataclass(frozen=True, slots=True)
 class Notice:
     """`kind` is one of event, run, answer, deferred, refused, drained, hold, problem, watching,
-    draining, stopped.
+    listening, draining, stopped.
 
     `script` is the oid of the blob that runs, `path` where it lies below the scripts' folder.
     `hold` is the word of a Hold, `detail` a sentence for people; `row` is there when a run ended.
@@ -120,6 +120,12 @@ def of_stop() -> Notice:
 def of_watching(site: Site) -> Notice:
     """A repository that is being worked in from now on."""
     return Notice("watching", site.name, detail=str(site.repo.common_dir))
+
+
+def of_listening(url: str, *, signed: bool) -> Notice:
+    """Where wake-ups are listened for from now on, and whose."""
+    whose = "signed wake-ups" if signed else "wake-ups without a signature, of this machine"
+    return Notice("listening", "", detail=f"{url} for {whose}")
 
 
 def of_problem(repository: str, detail: str) -> Notice:

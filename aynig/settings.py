@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Protocol
 
+from aynig.addresses import EXPECTS, parse_address
 from aynig.durations import EXAMPLES, LONGEST, format_duration, parse_duration, parse_limit
 from aynig.errors import ConfigError
 from aynig.model import ROLE_PATTERN, branch_of
@@ -170,6 +171,20 @@ def _read_agent(text: str) -> str | None:
     return None if re.search(r"\s", text) or _CONTROL.search(text) else text
 
 
+def _read_file(text: str) -> str | None:
+    # No place is known here that a relative path could be taken from.
+    return text if text.startswith(("/", "~")) and not _CONTROL.search(text) else None
+
+
+def _read_listen(text: str) -> str | None:
+    if not text:
+        return text
+    try:
+        return str(parse_address(text))
+    except ValueError:
+        return None
+
+
 def _read_role(text: str) -> str | None:
     return text if not text or ROLE_PATTERN.fullmatch(text) else None
 
@@ -184,6 +199,8 @@ BRANCH_GLOB = Text("a glob of branch names such as task/*", _read_glob)
 REF_NAME = Text("a ref name such as refs/heads/main, or branch", _read_ref)
 REMOTE_NAME = Text("the name of a remote such as origin, or a URL", _read_remote)
 FOLDER = Text("a folder", _read_folder)
+FILE = Text("the absolute path of a file, or one below ~/", _read_file)
+LISTEN = Text(EXPECTS, _read_listen)
 # A role names a folder of the trusted tree (design section 1.1).
 AGENT_NAME = Text("a name without spaces, such as security-agent", _read_agent)
 ROLE_NAME = Text("a role name (a-z, 0-9, - and _, at most 64 characters)", _read_role)
@@ -354,6 +371,24 @@ class Settings:
             Whole(1, 1_000_000),
             "256",
             "Commits with more trailers are reported and never run.",
+        ),
+    )
+    wake_listen: str = field(
+        default="",
+        metadata=_row(
+            "wakeListen",
+            LISTEN,
+            "127.0.0.1:8737",
+            "Port, or address and port, where a forge may wake the daemon by HTTP.",
+        ),
+    )
+    wake_secret_file: str = field(
+        default="",
+        metadata=_row(
+            "wakeSecretFile",
+            FILE,
+            "'~/.config/aynig/wake-secret'",
+            "File with the secret that such wake-ups have to be signed with.",
         ),
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ NOT_RUN = {
     ("docs/operating.md", 0): "a unit of systemd",
     ("docs/operating.md", 1): "needs systemd",
     ("docs/protocol.md", 0): "a message",
+    ("docs/wake.md", 2): "settings of nginx, which need its certificates",
     ("examples/parallel-checks/README.md", 0): "tests/examples",
     ("examples/parallel-checks/README.md", 1): "tests/examples",
     ("examples/review-loop/README.md", 0): "a picture",
@@ -303,3 +305,20 @@ def test_the_settings_of_a_server(shell: Shell, bare: GitRepo) -> None:
     shell.run(blocks("docs/post-receive.md")[4], bare.path)
     assert "task/*" in bare.git("config", "aynig.branch")
     shell.run("aynig run && aynig doctor", bare.path)
+
+
+# --- docs/wake.md ----------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="the page has a line with curl")
+def test_a_daemon_that_a_forge_may_wake(shell: Shell, repo: GitRepo) -> None:
+    *before, last = blocks("docs/wake.md")[0].strip().splitlines()
+    assert last == "aynig daemon"
+    shell.run("\n".join(before), repo.path)
+    # The port of the page may be taken here.
+    assert "aynig.wakeListen 8737" in before[-1]
+    with daemon(repo.path, "--wake-listen", "0") as found:
+        url = found.of("listening")[0]["detail"].split()[0]
+        line = blocks("docs/wake.md")[1].replace("http://127.0.0.1:8737/wake", url)
+        assert shell.run(line, repo.path) == "looking again\n"
+        assert found.of("problem") == []

@@ -59,6 +59,8 @@ def test_without_configuration_the_defaults_hold() -> None:
         remotes=(),
         message_limit=MIB,
         trailer_limit=256,
+        wake_listen="",
+        wake_secret_file="",
     )
 
 
@@ -86,6 +88,11 @@ def test_without_configuration_the_defaults_hold() -> None:
         ("aynig.role", "reviewer", "roles", ("reviewer",)),
         ("aynig.messagelimit", "64k", "message_limit", 64 * KIB),
         ("aynig.trailerlimit", "10", "trailer_limit", 10),
+        ("aynig.wakelisten", "8737", "wake_listen", "127.0.0.1:8737"),
+        ("aynig.wakelisten", "0", "wake_listen", "127.0.0.1:0"),
+        ("aynig.wakelisten", "[::1]:8737", "wake_listen", "[::1]:8737"),
+        ("aynig.wakelisten", "0.0.0.0:8737", "wake_listen", "0.0.0.0:8737"),
+        ("aynig.wakesecretfile", "/etc/a b", "wake_secret_file", "/etc/a b"),
         ("aynig.branch", "task/*", "branches", ("task/*",)),
         ("aynig.branch", "refs/heads/task/*", "branches", ("task/*",)),
         ("aynig.branch", "größe ?", "branches", ("größe ?",)),
@@ -128,6 +135,11 @@ def test_git_config_sets(key: str, value: str, name: str, expected: object) -> N
         ("aynig.role", "../x"),
         ("aynig.role", "Reviewer"),
         ("aynig.worktreeDir", "a\0b"),
+        ("aynig.wakeListen", "example.org:8737"),
+        ("aynig.wakeListen", "65536"),
+        ("aynig.wakeListen", "on"),
+        ("aynig.wakeSecretFile", "secret"),
+        ("aynig.wakeSecretFile", "/a\nb"),
         ("aynig.branch", "a\nb"),
         ("aynig.branch", "refs/heads/"),
         ("aynig.trailerLimit", "0"),

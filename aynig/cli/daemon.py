@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import click
 
+from aynig import notices
+from aynig.addresses import Address, parse_address
 from aynig.cli.output import print_json_line, timestamp
 from aynig.cli.place import remotes_of, remotes_option
 from aynig.cli.work import (
@@ -25,11 +28,13 @@ from aynig.cli.work import (
     signals,
 )
 from aynig.daemon import Engine, Place
-from aynig.errors import AynigError, UsageError
+from aynig.errors import AynigError, ConfigError, UsageError
 from aynig.git.address import redact
-from aynig.notices import Notice
+from aynig.notices import Notice, Observer
 from aynig.settings import HERE, Settings, override
 from aynig.site import Site, open_place, tell_apart
+from aynig.wakesecret import VARIABLE as SECRET_VARIABLE
+from aynig.wakesecret import WakeSecret, read_secret_file, read_secret_variable
 
 
 @click.command("daemon")
@@ -40,6 +45,11 @@ from aynig.site import Site, open_place, tell_apart
 @agent_option
 @remotes_option
 @click.option("--poll", metavar="SECONDS", help="Look this often even if nothing wakes the daemon.")
+@click.option(
+    "--wake-listen",
+    metavar="ADDRESS",
+    help="Let a forge wake the daemon: POST /wake at this port, or address and port.",
+)
 @click.option(
     "--log-format",
     type=click.Choice(["text", "json"]),
@@ -54,12 +64,17 @@ def command(
     agent: str | None,
     remotes: tuple[str, ...],
     poll: str | None,
+    wake_listen: str | None,
     log_format: str,
 ) -> int:
     """Watch repositories and run their tasks until told to stop.
 
     A repository that can't be worked in is told of, and tried again at each look; where all are
     so, the daemon ends with status 1.
+
+    With --wake-listen (or aynig.wakeListen) a web hook of a forge may wake it: 8737 is that port of
+    this machine alone. For any other address a secret is needed, in a file that
+    aynig.wakeSecretFile names or in AYNIG_WAKE_SECRET.
 
     A first SIGTERM or SIGINT drains: nothing new starts, and running scripts get their grace. A
     second one stops at once.
@@ -68,8 +83,12 @@ def command(
     Example:
       aynig daemon
       aynig daemon ~/work/api ~/work/web --jobs 4 --log-format json
+      aynig daemon --wake-listen 8737
     """
+    # Taken out of the environment: nothing that is started from here needs it.
+    secret = os.environ.pop(SECRET_VARIABLE, None)
     flags = {"branches": branches, "jobs": jobs, "roles": roles, "agent": agent, "poll": poll}
+    flags["wake_listen"] = wake_listen
     # A wrong flag is one for every repository, also for one that can't be opened.
     defaults = override(Settings(), **flags)
     sites, absent = _open_all(repositories or (".",), remotes, flags)
@@ -85,10 +104,62 @@ def command(
         absent=absent,
     )
     audience.stops(engine)
-    with signals(engine) as caught:
+    with signals(engine) as caught, _wakeable(engine, sites, defaults, secret, audience.hear):
         engine.run()
     audience.check()
     return 130 if signal.SIGINT in caught else 0
+
+
+@contextlib.contextmanager
+def _wakeable(
+    engine: Engine,
+    sites: Sequence[Site],
+    defaults: Settings,
+    variable: str | None,
+    observe: Observer,
+) -> Iterator[None]:
+    """Listen for wake-ups where that is wanted, until the block ends."""
+    address = _wake_address(sites, defaults)
+    if address is None:
+        yield
+        return
+    # Only who listens pays for the imports.
+    from aynig.wakeserver import WakeServer
+
+    secrets = _wake_secrets(sites, variable)
+
+    def tell(problem: str) -> None:
+        observe(notices.of_problem("", problem))
+
+    known = list(dict.fromkeys(secret.value for secret in secrets))
+    with WakeServer(address, known, engine.look_again, tell) as server:
+        observe(notices.of_listening(server.url, signed=bool(known)))
+        for secret in secrets:
+            if secret.problem:
+                tell(secret.problem)
+        yield
+
+
+def _wake_address(sites: Sequence[Site], defaults: Settings) -> Address | None:
+    """The one address that the repositories name, or none; a flag is in all their settings."""
+    wanted = {site.settings.wake_listen: site.name for site in sites}
+    if not sites:
+        wanted[defaults.wake_listen] = ""
+    wanted.pop("", None)
+    if len(wanted) > 1:
+        named = ", ".join(f"{address} ({name})" for address, name in wanted.items())
+        raise ConfigError(
+            f"aynig.wakeListen: a daemon listens at one address, its repositories name {named}",
+            hint=f"Say which: --wake-listen {next(iter(wanted))}",
+        )
+    return parse_address(next(iter(wanted))) if wanted else None
+
+
+def _wake_secrets(sites: Sequence[Site], variable: str | None) -> list[WakeSecret]:
+    """All that are named: a delivery wakes all repositories, so any of them will do."""
+    files = dict.fromkeys(site.settings.wake_secret_file for site in sites)
+    found = [read_secret_file(file) for file in files if file]
+    return found + ([] if variable is None else [read_secret_variable(variable)])
 
 
 def _open_all(

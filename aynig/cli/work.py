@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
@@ -68,19 +69,22 @@ class Audience:
 
     def __init__(self, tell: Observer) -> None:
         self._tell = tell
+        # An engine tells one notice at a time; what is beside it tells some as well.
+        self._telling = threading.Lock()
         self._gone: BrokenPipeError | None = None
         self._leave: Callable[[], None] | None = None
 
     def hear(self, notice: Notice) -> None:
         """Tell one notice."""
-        if self._gone is not None:
-            return
-        try:
-            self._tell(notice)
-        except BrokenPipeError as error:
-            self._gone = error
-            if self._leave is not None:
-                self._leave()
+        with self._telling:
+            if self._gone is not None:
+                return
+            try:
+                self._tell(notice)
+            except BrokenPipeError as error:
+                self._gone = error
+                if self._leave is not None:
+                    self._leave()
 
     def stops(self, engine: Engine) -> None:
         """Whose work is drained."""
@@ -114,10 +118,10 @@ def notice_as_text(notice: Notice, *, named: bool = False) -> str:
     if notice.kind == "hold":
         state = escape(notice.state) or "?"
         return f"{kind} {branch}: {state}: {notice.hold}: {escape(notice.detail)}"
+    if notice.kind in ("draining", "stopped", "listening") or not notice.repository:
+        return f"{kind} {escape(notice.detail)}"
     if notice.kind in ("problem", "watching"):
         return f"{kind} {repository}: {escape(notice.detail)}"
-    if notice.kind in ("draining", "stopped"):
-        return f"{kind} {notice.detail}"
     assert notice.row is not None
     row = notice.row
     where = f" at {row.oid[:10]}" if row.oid else ""

@@ -100,9 +100,10 @@ class Mirror:
             settings=("-c", "protocol.version=2"),
         )
         if done.returncode:
+            remote = shell_word(self.remote.name)
             raise GitFailed(
                 f"{oid[:12]} can't be taken over from {clone.place}: {reason(done.stderr)}",
-                hint=f"Push it first: git push {shell_word(self.remote.name)} {oid}:refs/heads/BRANCH",
+                hint=f"Push it first: git push {remote} {oid}:refs/heads/BRANCH",
             )
 
     def _reaches(self, oid: str) -> bool:

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import hmac
+import os
+import re
+import shutil
 import signal
+import socket
 import subprocess
 import threading
-from collections.abc import Iterator
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,11 +45,14 @@ class Log:
 
 
 @contextlib.contextmanager
-def daemon(cwd: Path, *args: str) -> Iterator[Log]:
-    """`aynig daemon` with its log for people, until the block ends."""
+def daemon(
+    cwd: Path, *args: str, within: Sequence[str] = (), env: Mapping[str, str] | None = None
+) -> Iterator[Log]:
+    """`aynig daemon` with its log for people, until the block ends; `within` is what starts it."""
     process = subprocess.Popen(
-        command("daemon", *args),
+        [*within, *command("daemon", *args)],
         cwd=cwd,
+        env={**os.environ, **(env or {})},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -179,3 +189,164 @@ def test_a_repository_that_turns_bad_ends_neither_the_daemon_nor_what_runs(
     told = [line for line in log.of("problem") if "tried again" in line]
     assert len(told) == 1
     assert f"{stage.repo.git_dir}/packed-refs: line " in told[0]
+
+
+# --- wake-ups by HTTP ----------------------------------------------------------------------------
+
+SECRET = "hush, it is a secret"
+BODY = b'{"ref": "refs/heads/whatever"}'
+SIGNED = {"X-Hub-Signature-256": f"sha256={hmac.new(SECRET.encode(), BODY, 'sha256').hexdigest()}"}
+NEVER = ("--poll", "1d")
+
+
+@pytest.fixture
+def deaf() -> list[str]:
+    """Starts a program that can't watch files: inotify's limit is 0 in a user namespace."""
+    shell = 'echo 0 > /proc/sys/user/max_inotify_instances && exec "$@"'
+    within = ["unshare", "--user", "--map-root-user", "sh", "-c", shell, "sh"]
+    if not shutil.which("unshare") or subprocess.run([*within, "true"], check=False).returncode:
+        pytest.skip("no user namespace to be had")
+    return within
+
+
+def post(log: Log, headers: Mapping[str, str]) -> int:
+    """A delivery to the address that a daemon has told; the status of its answer."""
+    url = re.search(r"http://\S+", log.of("listening")[0])
+    assert url is not None
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url[0], BODY, headers)) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def still(pid: int) -> Callable[[], bool]:
+    """Asked again and again: has the main thread slept on for the last 30 times?"""
+    seen: list[str] = []
+
+    def look() -> bool:
+        text = Path(f"/proc/{pid}/status").read_text()
+        seen.append(text.partition("voluntary_ctxt_switches:")[2].partition("\n")[0])
+        return len(seen) > 30 and len(set(seen[-30:])) == 1
+
+    return look
+
+
+def test_a_delivery_lets_a_daemon_look_that_sees_no_files_and_its_replay_is_harmless(
+    tmp_path: Path, deaf: list[str]
+) -> None:
+    stage = stage_at(tmp_path / "web")
+    env = {"AYNIG_WAKE_SECRET": SECRET}
+    args = ("web", "--wake-listen", "0", *NEVER)
+    with daemon(tmp_path, *args, within=deaf, env=env) as log:
+        stage.wait_for_state("done")
+        wait_for(still(log.process.pid), what="the daemon to sleep")
+        assert "can't watch for changes: inotify instance limit" in log.of("problem")[0]
+        oid = stage.task("exit 0")
+        assert post(log, {}) == 403
+        assert post(log, {**SIGNED, "X-Gitlab-Token": "guessed"}) == 403
+        assert stage.repo.tip("task") == oid
+        assert post(log, SIGNED) == 202
+        answer = stage.wait_for_state("done")
+        assert [post(log, SIGNED) for _ in range(20)] == [202] * 20
+        other = stage.task("exit 0", branch="other")
+        assert post(log, SIGNED) == 202
+        stage.wait_for_state("done", "other")
+        wait_for(lambda: len(log.of("answer")) == 3, what=f"all answers: {log.lines}")
+    assert stage.repo.tip("task") == answer
+    assert len(log.of("event")) == len(log.of("run")) == 3
+    assert other
+    refused = [line for line in log.of("problem") if "refused" in line]
+    assert refused == ["refused a wake-up from 127.0.0.1: no signature"]
+    assert SECRET not in "\n".join(log.lines)
+
+
+def test_deliveries_are_taken_while_the_daemon_drains(tmp_path: Path) -> None:
+    stage = stage_at(tmp_path / "web")
+    stage.task(f"touch {tmp_path}/begun; until test -e {tmp_path}/go; do sleep 0.01; done")
+    with daemon(tmp_path, "web", "--wake-listen", "0", *NEVER) as log:
+        wait_for((tmp_path / "begun").exists, what="the script to run")
+        log.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: log.of("draining"), what="the drain")
+        assert post(log, {}) == 202
+        (tmp_path / "go").touch()
+        assert log.process.wait() == 0
+        with pytest.raises(urllib.error.URLError):
+            post(log, {})
+    assert stage.repo.state("task") == "done"
+
+
+def test_the_address_and_the_file_of_the_secret_are_settings(tmp_path: Path) -> None:
+    stage = stage_at(tmp_path / "web")
+    secret = tmp_path / "secret"
+    secret.write_text(f"{SECRET}\n")
+    secret.chmod(0o644)
+    stage.repo.git("config", "aynig.wakeListen", "localhost:0")
+    stage.repo.git("config", "aynig.wakeSecretFile", str(secret))
+    with daemon(tmp_path, "web") as log:
+        assert post(log, {"X-Gitlab-Token": SECRET}) == 202
+    assert re.fullmatch(r"http://127.0.0.1:\d+/wake for signed wake-ups", log.of("listening")[0])
+    assert log.of("problem") == [f"{secret} is open to others: chmod 600 {secret}"]
+    with machine.daemon(stage.repo.path, env={"AYNIG_WAKE_SECRET": "another"}) as found:
+        line = found.of("listening")[0]
+    assert line["repository"] is None
+    assert line["detail"].endswith("/wake for signed wake-ups")
+
+
+def test_by_default_and_with_an_empty_flag_nothing_listens(tmp_path: Path) -> None:
+    stage = stage_at(tmp_path / "web")
+    with daemon(tmp_path, "web") as log:
+        assert log.of("listening") == []
+    stage.repo.git("config", "aynig.wakeListen", "0.0.0.0:0")
+    with daemon(tmp_path, "web", "--wake-listen", "") as log:
+        assert log.of("listening") == []
+
+
+def test_no_script_and_no_program_gets_the_secret(aynig: Shell, tmp_path: Path) -> None:
+    os.environ["AYNIG_WAKE_SECRET"] = SECRET
+    aynig("daemon", str(tmp_path / "none"))
+    assert "AYNIG_WAKE_SECRET" not in os.environ
+
+
+@pytest.mark.parametrize(
+    ("address", "env", "status", "line"),
+    [
+        ("on", {}, 2, "--wake-listen: expected a port such as 8737, "),
+        ("0.0.0.0:0", {}, 2, "without a secret, 0.0.0.0:0 can't be listened at for wake-ups: "),
+        ("0", {"AYNIG_WAKE_SECRET": " "}, 2, "AYNIG_WAKE_SECRET is empty. "),
+        ("192.0.2.1:1", {"AYNIG_WAKE_SECRET": "x"}, 1, "can't listen at 192.0.2.1:1: "),
+    ],
+)
+def test_where_nothing_can_be_listened_at_the_daemon_ends_with_a_clear_line(
+    aynig: Shell, address: str, env: dict[str, str], status: int, line: str
+) -> None:
+    os.environ.update(env)
+    said = aynig("daemon", "--wake-listen", address)
+    assert (said.status, said.err.count("\n")) == (status, 1)
+    assert said.err.startswith(f"aynig: {line}")
+
+
+def test_a_port_in_use_is_told(aynig: Shell) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        said = aynig("daemon", "--wake-listen", str(port))
+    assert (said.status, said.err.count("\n")) == (1, 1)
+    assert said.err.startswith(f"aynig: can't listen at 127.0.0.1:{port}: Address already in use")
+
+
+def test_a_secret_that_is_not_there_is_told(aynig: Shell, tmp_path: Path) -> None:
+    aynig.repo.git("config", "aynig.wakeSecretFile", f"{tmp_path}/none")
+    said = aynig("daemon", "--wake-listen", "0")
+    assert (said.status, said.err.count("\n")) == (2, 1)
+    assert said.err.startswith(f"aynig: aynig.wakeSecretFile: {tmp_path}/none can't be read: ")
+
+
+def test_two_repositories_name_one_address_or_the_flag_does(aynig: Shell, tmp_path: Path) -> None:
+    for name, port in (("web", "8737"), ("api", "8738")):
+        stage_at(tmp_path / name).repo.git("config", "aynig.wakeListen", port)
+    said = aynig("daemon", str(tmp_path / "web"), str(tmp_path / "api"))
+    assert (said.status, said.err.count("\n")) == (2, 1)
+    assert "127.0.0.1:8737 (web), 127.0.0.1:8738 (api)" in said.err
+    assert "--wake-listen 127.0.0.1:8737" in said.err
+    with daemon(tmp_path, "web", "api", "--wake-listen", "0") as log:
+        assert len(log.of("listening")) == 1
