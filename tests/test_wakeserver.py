@@ -288,6 +288,14 @@ def test_a_slow_client_is_told_so() -> None:
         assert found.post() == 202
 
 
+def test_a_client_that_sends_too_much_can_end_and_read_why(signed: Bell) -> None:
+    """Were it cut off while it sends, the answer could be lost on its way."""
+    with signed.connect() as client:
+        client.sendall(request("POST", "/wake", b"x" * 8 * BODY_LIMIT))
+        client.shutdown(socket.SHUT_WR)
+        assert status(read_all(client)) == 413
+
+
 def test_silent_clients_in_all_places_keep_nobody_out_for_long() -> None:
     with contextlib.ExitStack() as stack:
         found = stack.enter_context(bell(request_seconds=0.2, places=2))
@@ -366,7 +374,7 @@ def test_the_loopback_of_ipv6_is_one_too() -> None:
 
 def test_closing_cuts_clients_off_and_gives_the_address_back() -> None:
     before = set(threading.enumerate())
-    with bell() as found, contextlib.ExitStack() as stack:
+    with bell(request_seconds=3600) as found, contextlib.ExitStack() as stack:
         clients = [stack.enter_context(found.connect()) for _ in range(3)]
         clients[0].sendall(b"POST /wake HTTP/1.1\r\n")
         assert found.post() == 202
