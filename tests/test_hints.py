@@ -31,7 +31,8 @@ _PROGRAM = re.compile(r"(?:^|[`;&:] ?)(?:git|aynig|rm|sed|kill) [a-z-][^`]*$")
 _MADE_WORDS = {"shell_word", "operand", "_word"}
 # Numbers, oids and words of our own, and variables that were made by one of the above.
 _SAFE = {
-    "add", "commit", "flag", "git", "message", "oid", "remote", "row.example", "row.key", "word", "RESCUES",
+    "add", "commit", "flag", "git", "message", "oid", "remote", "row.example", "row.key", "word",
+    "RESCUES",
 }  # fmt: skip
 # No command: a message of a commit, or the end of a sentence about a git that failed.
 _NO_COMMANDS = {
