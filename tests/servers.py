@@ -367,6 +367,7 @@ class Sshd(Listening):
         return [_program("sshd"), "-D", "-e", "-f", str(self._settings())]
 
     def _settings(self) -> Path:
+        # The login shell comes first: bash reads the .bashrc of its HOME when sshd has started it.
         path = self._write(
             "sshd_config",
             f"""\
@@ -382,6 +383,7 @@ UseDNS no
 PrintMotd no
 PrintLastLog no
 AcceptEnv GIT_PROTOCOL
+SetEnv HOME="{self.home}"
 LogLevel VERBOSE
 MaxStartups 500
 """,
