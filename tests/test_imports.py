@@ -21,7 +21,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "git.command", "git.disk", "git.indexfile", "git.inert", "git.names", "git.reffiles",
         "git.versions",
     ),
-    ("git.repo", "git.settingsfile", "git.snapshot", "git.survey", "git.complaints"),
+    ("git.repo", "git.settingsfile", "git.snapshot", "git.survey", "git.complaints", "git.line"),
     ("git.locks", "git.trees", "git.history", "git.shared", "git.address"),
     ("git.agreement", "git.refs", "git.worktree"),
     ("git.checkouts", "git.guard", "git.scripts", "git.worktrees", "git.remote"),

@@ -58,7 +58,7 @@ def command(
     def observe(notice: Notice) -> None:
         if notice.row is not None:
             rows.append(notice.row)
-        if notice.hold in ("error", "unwritable"):
+        if notice.hold in ("error", "unwritable", "unreachable", "refused"):
             faults.append(notice)
         if not quiet and not as_json:
             print_progress(notice)

@@ -22,8 +22,9 @@ from aynig.errors import AynigError, GitFailed, RefBusy, RefMoved, as_unwritable
 from aynig.git.address import Address
 from aynig.git.command import git_text, reason, run_git
 from aynig.git.disk import discard, write_whole
+from aynig.git.line import Line, sweep
 from aynig.git.refs import RefEdit, RefStore, pack_many_refs
-from aynig.git.remote import KNOWN, Heads, Remote
+from aynig.git.remote import Heads, Remote
 from aynig.git.repo import Repo
 from aynig.git.snapshot import RefReader
 from aynig.model import HEADS, LEASES
@@ -51,7 +52,7 @@ class Mirror:
         self._store = store
         self._mutex = threading.Lock()
         self._reader = RefReader(repo.common_dir, _MIRRORED)
-        self._leases = RefReader(_line(repo), (LEASES,))
+        self._leases = RefReader(remote.line.path, (LEASES,))
         self._heads: Heads | None = None
         self._said_leases: Mapping[str, str] = {}
         # Is all as the remote last said? Not so where a process changed a ref in between.
@@ -75,7 +76,9 @@ class Mirror:
             now.update({ref: None for ref in _below(before, HEADS) if ref not in heads.refs})
             self._mind_default(heads)
             if changed or leases:
-                self.remote.fetch(changed, self._tips(before, changed), leases=True)
+                tips = self._tips(before, changed)
+                self.remote.line.begin(tips[:1])
+                self.remote.fetch(changed, tips, leases=True)
                 current = self._said_leases = self._leases.look().refs
                 now.update({ref: current.get(ref) for ref in {*current, *_below(before, LEASES)}})
             self._heads, self._clean = heads, self._apply(before, now)
@@ -133,11 +136,16 @@ class Mirror:
         except (AynigError, OSError):
             return
 
+    def close(self) -> None:
+        """Give back what belongs to this process alone."""
+        self.remote.line.close()
+        self._leases.forget()
+
     def keep_house(self) -> None:
         """Pack what many fetches have left."""
         with self._mutex:
-            # What they name may go with the next packing.
-            shutil.rmtree(_line(self.repo) / KNOWN, ignore_errors=True)
+            # What these refs name may go with the packing.
+            self.remote.line.forget()
             run_git(
                 self.repo.common_dir,
                 ["gc", "--auto", "--quiet"],
@@ -204,11 +212,6 @@ def _below(refs: Iterable[str], prefix: str) -> list[str]:
     return [ref for ref in refs if ref.startswith(prefix)]
 
 
-def _line(repo: Repo) -> Path:
-    """The git directory that fetch and push run in."""
-    return repo.home / "line"
-
-
 # --- making one ----------------------------------------------------------------------------------
 
 
@@ -229,7 +232,8 @@ def open_mirror(clone: Repo, address: Address) -> tuple[Repo, Remote]:
         _make(clone, place)
     _configure(clone, place, address)
     repo = Repo.open(place)
-    return repo, Remote(_line(repo), repo.common_dir / "objects", address)
+    sweep(repo.home / "lines")
+    return repo, Remote(Line(repo.home / "lines"), repo.common_dir / "objects", address)
 
 
 def _make(clone: Repo, place: Path) -> None:
@@ -237,8 +241,6 @@ def _make(clone: Repo, place: Path) -> None:
     aside = place.with_name(f".{place.name}.{threading.get_native_id()}")
     try:
         _seed(clone, aside)
-        line = aside / "aynig" / "line"
-        _run(["init", "--quiet", "--bare", "--template=", str(line)])
         write_whole(aside / "config", b"[core]\n\tbare = true\n\trepositoryformatversion = 0\n")
         with contextlib.suppress(FileExistsError, OSError):
             aside.rename(place)

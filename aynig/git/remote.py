@@ -1,13 +1,11 @@
 """Fetch from a remote and push to it, by the git binary: the compare-and-swap over a network.
 
 libgit2 can't say force-with-lease, and its push to a path runs none of the server's hooks (design
-section 5). Each call is one git command. It runs in a git directory of its own with few refs,
-because git walks all refs it has for each fetch and push, and shares the objects of the mirror.
+section 5). Each call is one git command. It runs in a git directory of its own (`line`).
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,7 +16,7 @@ from aynig.errors import RefMoved, Refused, Unreachable
 from aynig.git.address import Address, redact
 from aynig.git.command import run_git
 from aynig.git.complaints import Complaint, complaint_of
-from aynig.git.disk import write_whole
+from aynig.git.line import Line
 from aynig.git.refs import RefEdit
 from aynig.model import LEASES
 
@@ -29,11 +27,8 @@ TIMEOUT = 60.0
 FETCH_TIMEOUT = 1800.0
 # More tips than this say little more to the server about what we have.
 _MOST_TIPS = 64
-# Below this many new commits each is remembered by a ref, so that the next fetch need not check
-# their history again.
+# So many new commits the line remembers by refs.
 _FEW = 100
-_MOST_KNOWN = 400
-KNOWN = "refs/aynig/known/"
 _SSH = "ssh -oBatchMode=yes -oConnectTimeout=20 -oServerAliveInterval=15 -oServerAliveCountMax=3"
 
 
@@ -48,10 +43,12 @@ class Heads:
 class Remote:
     """One remote. Safe to share between threads."""
 
-    def __init__(self, line: Path, objects: Path, address: Address, *, timeout: float = TIMEOUT):
-        """`line` is the git directory that the commands run in; it is made by `Mirror`."""
+    def __init__(
+        self, line: Line, objects: Path, address: Address, *, timeout: float = TIMEOUT
+    ) -> None:
+        """`objects` is where the objects lie that are fetched and pushed."""
         self.address = address
-        self._line = line
+        self.line = line
         self._objects = objects
         self._timeout = timeout
         # For tests and figures: called with the arguments of each git command.
@@ -111,7 +108,7 @@ class Remote:
         request = "".join(f"{spec}\n" for spec in specs).encode()
         self._git(["fetch", *options, "--stdin", self.name], stdin=request, timeout=FETCH_TIMEOUT)
         if len(wanted) <= _FEW:
-            self._remember(wanted)
+            self.line.know(wanted.values())
 
     def push(self, edits: Sequence[RefEdit]) -> None:
         """Make all changes or none, each guarded by what its ref points at there.
@@ -149,7 +146,7 @@ class Remote:
         limit = timeout or self._timeout
         try:
             done = run_git(
-                self._line,
+                self.line.ready(),
                 args,
                 settings=("-c", "protocol.version=2"),
                 env=self._environment(),
@@ -178,18 +175,6 @@ class Remote:
         if not self.address.has_ssh and not {"GIT_SSH", "GIT_SSH_COMMAND"} & os.environ.keys():
             found["GIT_SSH_COMMAND"] = _SSH
         return found
-
-    def _remember(self, wanted: Mapping[str, str]) -> None:
-        """Name what was fetched by refs of the line; written as files, which costs no process."""
-        folder = self._line / KNOWN
-        with contextlib.suppress(OSError):
-            folder.mkdir(parents=True, exist_ok=True)
-            known = list(folder.iterdir())
-            if len(known) > _MOST_KNOWN:
-                for path in known:
-                    path.unlink(missing_ok=True)
-            for oid in wanted.values():
-                write_whole(folder / oid[:16], f"{oid}\n".encode())
 
 
 def _listed(output: bytes) -> dict[str, str]:

@@ -87,6 +87,7 @@ class SharedRefs:
     def close(self) -> None:
         """End what runs; a later `commit` starts it again."""
         self._local.close()
+        self._mirror.close()
 
     # --- pushing -------------------------------------------------------------------------------
 

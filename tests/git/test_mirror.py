@@ -230,3 +230,10 @@ def test_packing_a_mirror_loses_nothing(pair: Pair) -> None:
     pair.mirror.sync(leases=True)
     assert pair.refs == pair.there
     GitRepo(pair.mirror.repo.common_dir).git("fsck", "--strict", "--no-dangling")
+
+
+def test_a_push_may_be_under_way_while_a_mirror_is_packed(pair: Pair) -> None:
+    pair.mirror.sync(leases=True)
+    line = pair.mirror.remote.line.path
+    pair.mirror.keep_house()
+    assert (line / "HEAD").exists()
