@@ -41,6 +41,10 @@ _KEYS = frozenset(
 _MIRRORED = (HEADS, LEASES)
 # As many loose objects are worth a packing: a renewal or an answer of others leaves a few.
 _MANY_LOOSE = 3000
+# Old leases are named by nothing. What is worth keeping here has a ref or a worktree.
+_PACKING = (
+    "-c", f"gc.auto={_MANY_LOOSE}", "-c", "gc.autoDetach=false", "-c", "gc.pruneExpire=1.day.ago",
+)  # fmt: skip
 
 
 class Mirror:
@@ -149,7 +153,7 @@ class Mirror:
             run_git(
                 self.repo.common_dir,
                 ["gc", "--auto", "--quiet"],
-                settings=("-c", f"gc.auto={_MANY_LOOSE}", "-c", "gc.autoDetach=false"),
+                settings=_PACKING,
             )
 
     # --- here ----------------------------------------------------------------------------------
