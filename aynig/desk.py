@@ -23,7 +23,8 @@ from aynig.model import ENDED_STATES, Hold, RefChange
 from aynig.notices import Observer
 from aynig.plan import FIRST_RECHECK, LONGEST_RECHECK
 from aynig.policies import setback
-from aynig.reconcile import Outcome, Reconciler
+from aynig.policies.contention import Contention
+from aynig.reconcile import Outcome, Outrun, Reconciler
 from aynig.site import Site
 from aynig.sync import Sync
 
@@ -93,6 +94,7 @@ class Desk:
         self._pending: dict[str, Pending] = {}
         # The last hold of a branch: told of once, and looked at again ever less often.
         self._last_hold: dict[str, _Held] = {}
+        self._contention = Contention()
         self._trusted: str | None = None
         self._gone = False
 
@@ -237,6 +239,8 @@ class Desk:
 
     def next_work(self) -> tuple[str, Work] | None:
         """The next branch that can be worked on now, and what to call in a thread for it."""
+        if self._contention.until:
+            return self.next_landing()
         if self.sync is not None and self._queue:
             # Runners that look at the same queue begin at different branches.
             self._queue.rotate(random.randrange(len(self._queue)))
@@ -278,6 +282,7 @@ class Desk:
         if active is not None:
             active.trigger = started.plan.event.oid
             active.has_script = True
+            self._contention = Contention()
             # It may have moved before there was a run that the look could have ended.
             self._stop_if_moved(started.plan.event.ref, active)
         self._observe(notices.of_start(self.site, started))
@@ -327,6 +332,9 @@ class Desk:
             self._hold(ref, oid, Hold(outcome.word, detail, time.time() + FIRST_RECHECK))
         elif isinstance(outcome, Finished):
             self._finish(ref, outcome)
+        elif isinstance(outcome, Outrun):
+            self._contention = self._contention.lost(time.monotonic(), random.random())
+            self._enqueue(ref)
 
     def _finish(self, ref: str, finished: Finished) -> None:
         self._last_hold.pop(ref, None)
@@ -372,13 +380,17 @@ class Desk:
     def recheck(self, now: float) -> None:
         """Queue again what waited for a time that has come; give back what leases are owed."""
         self.site.leases.settle()
+        self._contention = self._contention.at(now)
         for ref, held in list(self._held.items()):
             if held.due is not None and held.due <= now:
                 self._enqueue(ref)
 
     def next_due(self) -> float | None:
         """When `recheck` will find something next, on the monotonic clock."""
-        return min((held.due for held in self._held.values() if held.due is not None), default=None)
+        times = [held.due for held in self._held.values() if held.due is not None]
+        if self._queue and self._contention.until:
+            times.append(self._contention.until)
+        return min(times, default=None)
 
     # --- stopping ----------------------------------------------------------------------------
 

@@ -58,7 +58,12 @@ class Idle:
     """The branch carries no state, is gone, or moved on between two steps: nothing to say."""
 
 
-Outcome = Ended | Hold | Idle
+@dataclass(frozen=True, slots=True)
+class Outrun:
+    """Another runner was faster, or the branch moved on the remote: to be looked at again."""
+
+
+Outcome = Ended | Hold | Idle | Outrun
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +173,12 @@ class Reconciler:
         self._site.leases.forget(pending.lease)
         return finished
 
-    def _claim(self, ref: str) -> _Claim | Hold | Idle:
-        """From the branch to the lease of it, all over again where something moved meanwhile."""
+    def _claim(self, ref: str) -> _Claim | Hold | Idle | Outrun:
+        """From the branch to the lease of it, all over again where something moved meanwhile.
+
+        On a remote not at once: each claim is a push there, and whoever was faster may well be
+        at the next state of the same task.
+        """
         for _ in range(_CLAIMS):
             event = self._event(ref)
             if not isinstance(event, Event):
@@ -185,6 +194,8 @@ class Reconciler:
                 lease = self._acquire(plan, seen, left[0].run if left else new_run_id())
             except RefMoved:
                 # Another runner was faster, or the branch moved: looking again tells which.
+                if self._site.mirror is not None:
+                    return Outrun()
                 continue
             return _Claim(plan, lease, seen, left) if isinstance(lease, Lease) else lease
         return Hold("busy", "it moves faster than it can be taken", time.time() + FIRST_RECHECK)

@@ -30,7 +30,10 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("scan", "rescue"),
     ("doorbell", "wakeserver"),
     ("watch",),
-    ("policies.assignment", "policies.deferral", "policies.dependencies", "policies.setback"),
+    (
+        "policies.assignment", "policies.contention", "policies.deferral", "policies.dependencies",
+        "policies.setback",
+    ),
     ("plan",),
     ("lease", "renewal", "sync"),
     ("executors", "executors.output"),
