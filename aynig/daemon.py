@@ -188,7 +188,9 @@ class Engine:
             for leftover in bury_dead(site):
                 self._observe(notices.of_problem(site.name, f"after a crash: {leftover.detail}"))
 
-        return Sync(site.mirror, site.store, poll=site.settings.poll, first=first)
+        return Sync(
+            site.mirror, site.store, poll=site.settings.poll, settle=site.leases.settle, first=first
+        )
 
     def _tell_absent(self) -> None:
         for place in self._absent:

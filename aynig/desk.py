@@ -379,7 +379,8 @@ class Desk:
 
     def recheck(self, now: float) -> None:
         """Queue again what waited for a time that has come; give back what leases are owed."""
-        self.site.leases.settle()
+        if self.sync is None:
+            self.site.leases.settle()
         self._contention = self._contention.at(now)
         for ref, held in list(self._held.items()):
             if held.due is not None and held.due <= now:

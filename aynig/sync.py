@@ -29,14 +29,19 @@ class Sync:
         refs: SharedRefs,
         *,
         poll: float,
+        settle: Callable[[], object] = lambda: None,
         first: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`poll` is the first pause in seconds; `first` is called after the first look."""
+        """`poll` is the first pause in seconds.
+
+        `settle` is called before each look, to write what is owed there; `first` after the first.
+        """
         self._mirror = mirror
         self._refs = refs
         self._poll = poll
         self._pause = poll
+        self._settle = settle
         self._first = first
         self._clock = clock
         self._due = 0.0
@@ -65,6 +70,7 @@ class Sync:
     def run(self, *, leases: bool) -> None:
         """Look; raises nothing."""
         try:
+            self._settle()
             self._refs.publish()
             self._changed = self._mirror.sync(leases=leases)
             if not self.fresh:
