@@ -8,25 +8,30 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from urllib.parse import unquote
 
-from aynig import trailers
-from aynig.errors import GitFailed, LeaseLost, RefMoved, RepositoryError, WaitUntil
+from aynig.errors import GitFailed, LeaseLost, RefMoved, WaitUntil
 from aynig.git.refs import RefEdit, Refs
 from aynig.git.repo import Repo
-from aynig.model import LEASES, Deferral, Event, Holder, Lease, Trailer
+from aynig.model import LEASES, Deferral, Event, Holder, Lease
+from aynig.records import (
+    Record,
+    holder_of,
+    holder_pairs,
+    read_record,
+    unwritten,
+    write_record,
+    written,
+)
 from aynig.text import escape, shorten
 
 # Renewing at 0.4 of the lease time leaves room for one renewal that fails.
 RENEWALS = 0.4
-# git allows these in the name of a branch; in the value of a trailer they are refused.
-_NOT_IN_VALUES = re.compile("[%\x7f-\x9f\u2028\u2029]")
+_SUBJECTS = (b"aynig lease of ", b"aynig deferral of ")
 _REASON_WIDTH = 200
 # What a deferral may be held by.
 _HOLDS = frozenset(
@@ -223,12 +228,12 @@ class Leases:
         return True
 
     def _leave(self, lease: Lease, seen: str | None, deferral: Deferral) -> Deferral:
-        oid = _write_record(
+        oid = write_record(
             self._repo,
             f"aynig deferral of {lease.ref}",
             [
                 ("kind", "deferral"),
-                ("branch", _written(lease.ref)),
+                ("branch", written(lease.ref)),
                 ("trigger", lease.trigger),
                 ("run", lease.run),
                 ("attempt", str(lease.attempt)),
@@ -247,20 +252,15 @@ class Leases:
         return replace(deferral, oid=oid)
 
     def _write(self, lease: Lease) -> str:
-        holder = lease.holder
-        return _write_record(
+        return write_record(
             self._repo,
             f"aynig lease of {lease.ref}",
             [
                 ("kind", "lease"),
-                ("branch", _written(lease.ref)),
+                ("branch", written(lease.ref)),
                 ("trigger", lease.trigger),
                 ("run", lease.run),
-                ("runner", holder.runner),
-                ("host", holder.host),
-                ("pid", str(holder.pid)),
-                ("boot", holder.boot),
-                ("started", holder.started),
+                *holder_pairs(lease.holder),
                 ("seconds", f"{lease.seconds:g}"),
                 ("attempt", str(lease.attempt)),
                 # Two equal claims in one second would be the same object, and both would succeed.
@@ -287,66 +287,41 @@ def _deferral(
     )
 
 
-def _written(ref: str) -> str:
-    """A ref as the value of a trailer: what can't stand in one is percent-encoded."""
-    return _NOT_IN_VALUES.sub(
-        lambda match: "".join(f"%{byte:02X}" for byte in match[0].encode()), ref
-    )
-
-
-def _unwritten(text: str) -> str:
-    return unquote(text, errors="surrogateescape")
-
-
-def _write_record(repo: Repo, subject: str, pairs: list[tuple[str, str]]) -> str:
-    message = trailers.compose(subject, "", [Trailer(key, value) for key, value in pairs])
-    return repo.write_commit(tree=repo.empty_tree(), parents=(), message=message)
-
-
 def read_lease(repo: Repo, name: str, oid: str) -> Lease | Deferral | str:
     """What a lease ref's oid is: a Lease, a Deferral, or just the oid of anything else (free)."""
-    try:
-        info = repo.commit(oid)
-    except RepositoryError:
+    record = read_record(repo, oid, _SUBJECTS)
+    if record is None:
         return oid
-    if not info.message.startswith((b"aynig lease of ", b"aynig deferral of ")):
-        return oid
-    fields = dict(trailers.parse(info.message))
     try:
-        if fields["kind"] == "lease":
-            return _to_lease(name, oid, fields, info.time)
-        return _to_deferral(oid, fields)
+        if record.fields["kind"] == "lease":
+            return _to_lease(name, record)
+        return _to_deferral(oid, record.fields)
     except (KeyError, ValueError):
         return oid
 
 
-def _to_lease(name: str, oid: str, fields: dict[str, str], time: int) -> Lease:
+def _to_lease(name: str, record: Record) -> Lease:
+    fields = record.fields
     return Lease(
         name=name,
-        oid=oid,
-        ref=_unwritten(fields["branch"]),
+        oid=record.oid,
+        ref=unwritten(fields["branch"]),
         trigger=fields["trigger"],
         run=fields["run"],
-        holder=Holder(
-            runner=fields["runner"],
-            host=fields["host"],
-            pid=int(fields["pid"]),
-            boot=fields["boot"],
-            started=fields["started"],
-        ),
+        holder=holder_of(fields),
         seconds=float(fields["seconds"]),
         attempt=int(fields["attempt"]),
-        time=time,
+        time=record.time,
     )
 
 
-def _to_deferral(oid: str, fields: dict[str, str]) -> Deferral:
+def _to_deferral(oid: str, fields: Mapping[str, str]) -> Deferral:
     not_before, seconds = float(fields["not-before"]), float(fields["seconds"])
     if math.isnan(not_before) or math.isnan(seconds):
         raise ValueError("no time")
     return Deferral(
         oid=oid,
-        ref=_unwritten(fields["branch"]),
+        ref=unwritten(fields["branch"]),
         trigger=fields["trigger"],
         run=fields["run"],
         attempt=int(fields["attempt"]),

@@ -27,7 +27,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("git.checkouts", "git.guard", "git.scripts", "git.worktrees", "git.remote"),
     ("git.landings", "git.mirror"),
     ("git.sharedrefs",),
-    ("scan", "rescue"),
+    ("scan", "rescue", "records"),
     ("doorbell", "wakeserver"),
     ("watch",),
     (
