@@ -18,10 +18,20 @@ from dataclasses import dataclass
 from aynig import notices
 from aynig.desk import Desk, Work
 from aynig.doorbell import Doorbell
-from aynig.errors import AynigError, RepositoryError, UsageError, as_unwritable, told
+from aynig.errors import (
+    AynigError,
+    RepositoryError,
+    UsageError,
+    WaitUntil,
+    as_unwritable,
+    told,
+)
+from aynig.git.mirror import Mirror
 from aynig.git.repo import Repo
 from aynig.git.sharedrefs import SharedRefs
 from aynig.notices import Notice, Observer
+from aynig.presence import Announcement, Card
+from aynig.processes import is_alive
 from aynig.reconcile import Outcome
 from aynig.recover import bury_dead, clear_locks, keep_house, recover
 from aynig.site import Site, load_settings
@@ -76,6 +86,7 @@ class Engine:
         self._observing = threading.Lock()
         self._absent = [_opened(site) for site in sites] + list(absent)
         self._desks: dict[str, Desk] = {}
+        self._announcements: dict[str, Announcement] = {}
         self._jobs = jobs
         self._poll = min(poll, _ATTENTIVE) if until_quiet else poll
         self._until_quiet = until_quiet
@@ -84,8 +95,8 @@ class Engine:
         self._watcher = Watcher(self._waker)
         self._doorbells: list[Doorbell] = []
         # Beside the jobs: neither housekeeping nor an answer that waits must wait for a script,
-        # and no look at one remote for another that does not answer.
-        beside = _BESIDE + len(self._absent)
+        # and no look at one remote for another that does not answer, nor for what is said there.
+        beside = _BESIDE + 2 * len(self._absent)
         self._threads = ThreadPoolExecutor(max_workers=jobs + beside, thread_name_prefix="aynig")
         self._synced: deque[Desk] = deque()
         self._done: deque[tuple[Desk, str, Outcome | BaseException, bool]] = deque()
@@ -177,6 +188,8 @@ class Engine:
         if bell.problem:
             self._problem(desk, f"{bell.problem}: hooks can't wake us, polling goes on")
         self._desks[desk.key] = desk
+        if site.mirror is not None and not self._until_quiet:
+            self._announcements[desk.key] = _announcement(site, site.mirror)
         self._next_house = time.monotonic()
         self._observe(notices.of_watching(site))
 
@@ -245,6 +258,7 @@ class Engine:
                 desk.recheck(now)
             self._start_syncs(now)
             self._start_runs()
+            self._announce_where_idle()
             self._keep_house(now)
         if self._is_over() and not self._missed_anything():
             return True
@@ -306,6 +320,8 @@ class Engine:
         """Seconds until something has to be done even if nothing wakes us."""
         now = time.monotonic()
         times = [self._next_poll]
+        if not self._stops:
+            times += [announcement.due for announcement in self._announcements.values()]
         for desk in self._desks.values():
             if desk.sync is not None and not desk.sync.running and not self._stops:
                 times.append(desk.sync.due)
@@ -357,6 +373,22 @@ class Engine:
         self._synced.append(desk)
         self._waker.wake(desk.key)
 
+    def _announce_where_idle(self) -> None:
+        """An idle runner says so, rather than being asked; after all that is more urgent."""
+        free = self._running < self._jobs
+        for key, announcement in self._announcements.items():
+            desk = self._desks[key]
+            announcement.mind(busy=desk.scripts > 0, idle=free and desk.idle)
+            if announcement.due <= time.monotonic():
+                announcement.begin()
+                self._threads.submit(self._carry_out_announcement, desk, announcement)
+
+    def _carry_out_announcement(self, desk: Desk, announcement: Announcement) -> None:
+        problem = announcement.run()
+        if problem:
+            self._problem(desk, problem)
+        self._waker.wake()
+
     def _carry_out(self, desk: Desk, ref: str, work: Work, *, landing: bool = False) -> None:
         outcome: Outcome | BaseException
         try:
@@ -392,6 +424,10 @@ class Engine:
     def _keep_one_house(self, desk: Desk) -> None:
         try:
             keep_house(desk.site)
+            if desk.key in self._announcements:
+                # A remote that is away is told of by those who need it.
+                with contextlib.suppress(WaitUntil):
+                    self._announcements[desk.key].sweep()
         except (AynigError, OSError) as error:
             self._problem(desk, f"could not tidy up: {error}")
 
@@ -444,6 +480,8 @@ class Engine:
             desk.abandon_pending()
             desk.site.leases.settle()
             _publish(desk.site)
+            if desk.key in self._announcements and self._stops < 2:
+                self._announcements[desk.key].withdraw()
             desk.site.close()
         for place in self._absent:
             if place.site is not None:
@@ -457,6 +495,12 @@ def _is_unseen(desk: Desk) -> bool:
     """Has nobody told yet how things stand on the remote?"""
     sync = desk.sync
     return sync is not None and (sync.running or not (sync.fresh or sync.fault))
+
+
+def _announcement(site: Site, mirror: Mirror) -> Announcement:
+    settings = site.settings
+    card = Card(site.holder, settings.agent, settings.roles, settings.jobs)
+    return Announcement(mirror, card, is_alive=is_alive)
 
 
 def _publish(site: Site) -> None:

@@ -304,6 +304,11 @@ class Desk:
         return not self._is_closed and any(ref not in self._active for ref in self._queue)
 
     @property
+    def idle(self) -> bool:
+        """Is nothing to be done here, as far as is known?"""
+        return not (self._is_closed or self._active or self._queue or self._pending)
+
+    @property
     def passing(self) -> bool:
         """Does anything wait for what is over in a moment, such as a lock of another process?"""
         return any(

@@ -20,6 +20,7 @@ from aynig.git.repo import Repo
 from aynig.model import LEASES, Deferral, Event, Holder, Lease
 from aynig.records import (
     Record,
+    Sightings,
     holder_of,
     holder_pairs,
     read_record,
@@ -68,8 +69,7 @@ class Leases:
         self._is_alive = is_alive
         self._clock = clock
         self._mutex = threading.Lock()
-        # When this runner first saw a lease oid, on its own monotonic clock (design section 2).
-        self._first_seen: dict[str, tuple[str, float]] = {}
+        self._sightings = Sightings(clock)
         # Our own runs that are under way: a lease in our name for any other is a leftover.
         self._held: set[str] = set()
         # Leases that could not be given back, and what their refs are to point at.
@@ -93,15 +93,7 @@ class Leases:
             return lease.run in self._held
         if self._is_alive(lease.holder) is False:
             return False
-        return self._clock() - self._seen_since(lease.name, lease.oid) < lease.seconds
-
-    def _seen_since(self, name: str, oid: str) -> float:
-        with self._mutex:
-            known, since = self._first_seen.get(name, ("", 0.0))
-            if known != oid:
-                since = self._clock()
-                self._first_seen[name] = (oid, since)
-            return since
+        return self._clock() - self._sightings.since(lease.name, lease.oid) < lease.seconds
 
     def by_our_clock(self, deferral: Deferral) -> Deferral:
         """The same deferral, not before a time that our own clock gives.
@@ -109,7 +101,7 @@ class Leases:
         It was written by another machine's. So it waits for its seconds at the most, from when it
         was first seen here.
         """
-        seen = self._clock() - self._seen_since(lease_name(deferral.ref), deferral.oid)
+        seen = self._clock() - self._sightings.since(lease_name(deferral.ref), deferral.oid)
         latest = time.time() + max(deferral.seconds - seen, 0.0)
         return replace(deferral, not_before=min(deferral.not_before, latest))
 

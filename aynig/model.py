@@ -14,6 +14,7 @@ from typing import NamedTuple
 HEADS = "refs/heads/"
 LEASES = "refs/aynig/lease/"
 RESCUES = "refs/aynig/rescue/"
+RUNNERS = "refs/aynig/runner/"
 
 # Design section 1.1: a state names a file.
 STATE_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")

@@ -7,7 +7,8 @@ protocol, "The lease" and "Runners").
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote
 
@@ -78,3 +79,30 @@ def holder_of(fields: Mapping[str, str]) -> Holder:
         boot=fields["boot"],
         started=fields["started"],
     )
+
+
+class Sightings:
+    """When this runner first saw what records are at now, on its own monotonic clock.
+
+    Nobody else's clock says whether a record has had its time (design section 2). Safe to share
+    between threads.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._mutex = threading.Lock()
+        self._first: dict[str, tuple[str, float]] = {}
+
+    def since(self, name: str, oid: str) -> float:
+        """When a ref was first seen to point at this very oid; now, where it was not before."""
+        with self._mutex:
+            known, since = self._first.get(name, ("", 0.0))
+            if known != oid:
+                since = self._clock()
+                self._first[name] = (oid, since)
+            return since
+
+    def keep(self, names: Container[str]) -> None:
+        """Forget all other refs."""
+        with self._mutex:
+            self._first = {name: seen for name, seen in self._first.items() if name in names}

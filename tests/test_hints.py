@@ -37,6 +37,7 @@ _SAFE = {
 # No command: a message of a commit, or the end of a sentence about a git that failed.
 _NO_COMMANDS = {
     "lease",
+    "presence",
     "git.worktree",
     "git.command",
     "git.refs",

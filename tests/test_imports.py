@@ -35,7 +35,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "policies.setback",
     ),
     ("plan",),
-    ("lease", "renewal", "sync"),
+    ("lease", "presence", "renewal", "sync"),
     ("executors", "executors.output"),
     ("executors.subprocess",),
     ("environment", "answer"),

@@ -96,6 +96,15 @@ class Mirror:
             if self.remote.read([ref]).get(ref) == oid:
                 self.remote.fetch({ref: oid}, [])
 
+    def below(self, prefix: str) -> Mapping[str, str]:
+        """The refs of the remote below a prefix that is not mirrored, as they are at this moment.
+
+        What they point at is here then. Raises as `sync`.
+        """
+        with self._mutex:
+            self.remote.fetch_below(prefix)
+            return RefReader(_line(self.repo), (prefix,)).look().refs
+
     def take(self, clone: Repo, oid: str) -> None:
         """Have a commit of the clone here as well, with its history. Raises GitFailed."""
         if self._reaches(oid):

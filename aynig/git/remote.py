@@ -110,6 +110,15 @@ class Remote:
         if len(wanted) <= _FEW:
             self.line.know(wanted.values())
 
+    def fetch_below(self, prefix: str) -> None:
+        """Bring all refs whose names start with `prefix` into the line's own, and no others.
+
+        Raises Unreachable or Refused.
+        """
+        options = ["--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance"]
+        spec = f"+{prefix}*:{prefix}*"
+        self._git(["fetch", *options, "--prune", self.name, spec], timeout=FETCH_TIMEOUT)
+
     def push(self, edits: Sequence[RefEdit]) -> None:
         """Make all changes or none, each guarded by what its ref points at there.
 
