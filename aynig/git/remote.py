@@ -12,13 +12,23 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aynig.errors import RefMoved, Refused, Unreachable
+from aynig.errors import (
+    AynigError,
+    GitFailed,
+    RefBusy,
+    RefMoved,
+    Refused,
+    Unreachable,
+    Unwritable,
+    as_unwritable,
+)
 from aynig.git.address import Address, redact
 from aynig.git.command import run_git
 from aynig.git.complaints import Complaint, complaint_of
 from aynig.git.line import Line
 from aynig.git.refs import RefEdit
 from aynig.model import LEASES
+from aynig.text import shorten
 
 # How long, in seconds, a remote may take to say what its refs are, or to take a push: what hangs
 # for longer is a connection that is gone.
@@ -29,6 +39,14 @@ FETCH_TIMEOUT = 1800.0
 _MOST_TIPS = 64
 # So many new commits the line remembers by refs.
 _FEW = 100
+# A message stays one readable line.
+_SEEN = 400
+_KINDS = {
+    "busy": RefBusy,
+    "unreachable": Unreachable,
+    "unwritable": Unwritable,
+    "refused": Refused,
+}
 _SSH = "ssh -oBatchMode=yes -oConnectTimeout=20 -oServerAliveInterval=15 -oServerAliveCountMax=3"
 
 
@@ -122,8 +140,9 @@ class Remote:
     def push(self, edits: Sequence[RefEdit]) -> None:
         """Make all changes or none, each guarded by what its ref points at there.
 
-        Raises RefMoved where one is not what its edit says, Refused where the server does not
-        want it, Unreachable where nothing is known of the outcome.
+        Raises RefMoved where one is not what its edit says, RefBusy where somebody holds its lock
+        there, Refused where the server does not want it, Unwritable where it can't write,
+        Unreachable where nothing is known of the outcome.
         """
         leases = [f"--force-with-lease={edit.ref}:{edit.old or ''}" for edit in edits]
         specs = [f"{edit.new or ''}:{edit.ref}" for edit in edits]
@@ -133,15 +152,19 @@ class Remote:
             may_fail=True,
         )
         if done.returncode:
-            raise self._as_error(complaint_of(done.stdout, done.stderr), edits)
+            complaint = complaint_of(done.stdout, done.stderr)
+            if complaint.kind == "moved":
+                raise RefMoved(self._line_of(complaint), ref=complaint.ref or edits[0].ref)
+            raise self._as_error(complaint)
 
-    def _as_error(self, complaint: Complaint, edits: Sequence[RefEdit]) -> Exception:
-        text = f"{self.name}: {redact(complaint.text)}"
-        if complaint.kind == "moved":
-            return RefMoved(text, ref=complaint.ref or edits[0].ref)
-        if complaint.kind == "unreachable":
-            return Unreachable(text, hint=complaint.hint)
-        return Refused(text, hint=complaint.hint)
+    def _as_error(self, complaint: Complaint) -> AynigError:
+        # Where nothing was pushed, to find a ref moved is to have asked too late.
+        kind = _KINDS.get(complaint.kind, Unreachable)
+        return kind(self._line_of(complaint), hint=complaint.hint)
+
+    def _line_of(self, complaint: Complaint) -> str:
+        # In this order: half a URL could not be told for one.
+        return f"{self.name}: {shorten(redact(complaint.text), _SEEN)}"
 
     def _git(
         self,
@@ -166,12 +189,14 @@ class Remote:
         except subprocess.TimeoutExpired as error:
             raise Unreachable(
                 f"{self.name} at {redact(self.address.url)} has not answered for {limit:g} s",
-                hint="It is tried again.",
+                hint="See whether the server runs and the network is up.",
             ) from error
         if done.returncode and not may_fail:
             complaint = complaint_of(b"", done.stderr)
-            kind = Unreachable if complaint.kind in ("unreachable", "moved") else Refused
-            raise kind(f"{self.name}: {redact(complaint.text)}", hint=complaint.hint)
+            if complaint.kind == "unwritable" and args[0] == "fetch":
+                # It is on this side that a fetch writes.
+                raise _unwritable_here(complaint, self._objects)
+            raise self._as_error(complaint)
         return done
 
     def _environment(self) -> dict[str, str]:
@@ -184,6 +209,11 @@ class Remote:
         if not self.address.has_ssh and not {"GIT_SSH", "GIT_SSH_COMMAND"} & os.environ.keys():
             found["GIT_SSH_COMMAND"] = _SSH
         return found
+
+
+def _unwritable_here(complaint: Complaint, place: Path) -> Unwritable:
+    found = as_unwritable(GitFailed(complaint.text), place)
+    return found or Unwritable(f"{place} can't be written: {complaint.text}")
 
 
 def _listed(output: bytes) -> dict[str, str]:
