@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import click
 
 from aynig.errors import UsageError
+from aynig.git.address import redact
 from aynig.git.repo import Repo
 from aynig.settings import HERE
 from aynig.site import Site, load_settings, open_place
@@ -41,7 +42,7 @@ def open_one(remote: str | None = None, **flags: object | None) -> Site:
     names = remotes_of(".", (remote,) if remote else ())
     if len(names) > 1:
         raise UsageError(
-            f"there are several remotes: {', '.join(map(quote, names))}",
+            f"there are several remotes: {', '.join(quote(redact(name)) for name in names)}",
             hint="Name one with --remote.",
         )
     site = open_place(".", names[0], **flags)

@@ -1,8 +1,9 @@
 """Where a remote is, and what git has to be told to reach it; credentials kept out of sight.
 
-A password in a URL would stand in the arguments of git's own transport programs, where `ps` shows
-it to everybody. So it is taken out here and handed to git as a credential helper whose values are
-in the environment, which only the same user may read (gitcredentials(7), proc(5)).
+What a URL says of user and password would stand in the arguments of git's own transport programs,
+where `ps` shows it to everybody; a token is often given in the place of the user. So both are taken
+out here and handed to git as a credential helper whose values are in the environment, which only
+the same user may read (gitcredentials(7), proc(5)).
 """
 
 from __future__ import annotations
@@ -24,11 +25,15 @@ from aynig.text import quote, shell_word
 _SECTIONS = ("http.", "credential.", "ssh.", "protocol.")
 _KEYS = frozenset({"core.sshcommand", "core.askpass", "core.gitproxy"})
 _OF_REMOTE = ("proxy", "proxyauthmethod", "receivepack", "uploadpack", "vcs", "serveroption")
-_URL = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://(?:([^/@]*)@)?(.*)", re.DOTALL)
-_CREDENTIALS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*://)[^/@\s'\"]+@")
+# Up to the last @ before the path: of a password with one in it nothing may be left.
+_URL = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://(?:([^/]*)@)?(.*)", re.DOTALL)
+_CREDENTIALS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*://)[^/\s]+@")
 _SCP = re.compile(r"(?:[^/:@]+@)?(\[[^]]+\]|[^/:]+):(?!//)(.+)", re.DOTALL)
+# What a remote is called that is given by its URL, while git is asked for its address.
+_NAMELESS = "aynig-address"
 _USER, _PASSWORD = "AYNIG_REMOTE_USER", "AYNIG_REMOTE_PASSWORD"
-_HELPER = f'!printf \'username=%s\\npassword=%s\\n\' "${_USER}" "${_PASSWORD}"'
+# git adds what it wants (get, store, erase) as one more word: a comment.
+_HELPER = f'!printf \'username=%s\\npassword=%s\\n\' "${_USER}" "${_PASSWORD}" #'
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +60,7 @@ class Address:
 
     def variables(self) -> dict[str, str]:
         """Environment variables that give git the settings, unseen by `ps` (git-config(1))."""
-        found = {"GIT_CONFIG_COUNT": str(len(self.settings))}
-        for number, (key, value) in enumerate(self.settings):
-            found[f"GIT_CONFIG_KEY_{number}"] = key
-            found[f"GIT_CONFIG_VALUE_{number}"] = value
-        return found | dict(self.environment)
+        return _as_variables(self.settings) | dict(self.environment)
 
 
 def find_address(repo: Repo, name: str) -> Address:
@@ -86,8 +87,14 @@ def find_address(repo: Repo, name: str) -> Address:
             hint=f"Remove it: git config --unset-all {shell_word(f'remote.{name}.pushurl')}",
         )
     # As `url.<base>.insteadOf` has it, which is where many keep their tokens.
-    url = git_text(repo.git_dir, ["ls-remote", "--get-url", "--", name], cwd=repo.place)
-    found = _address(name if urls else "aynig", url, repo.place, pairs, name)
+    asked = git_text(
+        repo.git_dir,
+        ["ls-remote", "--get-url", "--", name if urls else _NAMELESS],
+        cwd=repo.place,
+        # Not as an argument: a URL may have credentials in it.
+        env={} if urls else _as_variables([(f"remote.{_NAMELESS}.url", name)]),
+    )
+    found = _address(name if urls else "aynig", asked, repo.place, pairs, name)
     return replace(found, has_ssh=repo.config_value("core.sshcommand") is not None)
 
 
@@ -110,23 +117,42 @@ def _address(
         elif key.startswith(_SECTIONS) or key in _KEYS:
             settings.append((key, value))
     environment = {}
-    if password:
-        # An empty value takes back the helpers from before: they would be told the password.
-        settings += [("credential.helper", ""), ("credential.helper", _HELPER)]
+    if password is not None:
+        # For this URL only: a server that redirects elsewhere must not tell others. An empty value
+        # takes back the helpers from before: they would be told the password.
+        key = f"credential.{shown}.helper"
+        settings += [(key, ""), (key, _HELPER)]
         environment = {_USER: user, _PASSWORD: password}
+    elif user and shown != url:
+        settings.append((f"credential.{shown}.username", user))
     return Address(name, shown, cwd, tuple(settings), environment)
 
 
-def split_credentials(url: str) -> tuple[str, str, str]:
-    """A URL without its password, the user and the password (both empty where there is none)."""
+def split_credentials(url: str) -> tuple[str, str, str | None]:
+    """A URL without its credentials, the user (empty where there is none) and the password.
+
+    The user stays in what no password can be for (`ssh://git@host`): it is part of the address.
+    """
     found = _URL.fullmatch(url)
-    if found is None or not found[2] or ":" not in found[2]:
-        return url, "", ""
-    user, _, password = found[2].partition(":")
-    if found[1].startswith("http"):
-        return f"{found[1]}://{found[3]}", unquote(user), unquote(password)
+    if found is None or found[2] is None:
+        return url, "", None
+    user, colon, password = found[2].partition(":")
+    if found[1].lower().startswith("http"):
+        return (
+            f"{found[1]}://{found[3]}",
+            unquote(user),
+            unquote(password) if colon else None,
+        )
     # No other transport takes a password from a URL: it is of no use, but it must not be seen.
-    return f"{found[1]}://{user}@{found[3]}", unquote(user), ""
+    return f"{found[1]}://{user}@{found[3]}", unquote(user), None
+
+
+def _as_variables(settings: Sequence[tuple[str, str]]) -> dict[str, str]:
+    found = {"GIT_CONFIG_COUNT": str(len(settings))}
+    for number, (key, value) in enumerate(settings):
+        found[f"GIT_CONFIG_KEY_{number}"] = key
+        found[f"GIT_CONFIG_VALUE_{number}"] = value
+    return found
 
 
 def redact(text: str) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 import pygit2
 
 from aynig.errors import AynigError, GitFailed, RefBusy, RefMoved, as_unwritable
-from aynig.git.address import Address
+from aynig.git.address import Address, redact
 from aynig.git.command import git_text, reason, run_git
 from aynig.git.disk import discard, write_whole
 from aynig.git.line import Line, sweep
@@ -299,7 +299,8 @@ def _configure(clone: Repo, place: Path, address: Address) -> None:
         config[f"remote.{address.name}.url"] = address.url
         for key, value in clone.own_config():
             if value is not None and (key.startswith(_SECTIONS) or key in _KEYS):
-                config.set_multivar(key, "^$", value)
+                # Scripts read this file: `lfs.url` may have a password in it.
+                config.set_multivar(key, "^$", redact(value))
         text = aside.read_bytes()
         if text != (place / "config").read_bytes():
             aside.rename(place / "config")
