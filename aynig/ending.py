@@ -20,7 +20,7 @@ from aynig.errors import (
     hold_word,
     told,
 )
-from aynig.model import Deferral, Lease, Plan, RunResult, Statement
+from aynig.model import RESCUES, Deferral, Lease, Plan, RunResult, Statement
 from aynig.policies import setback
 from aynig.rescue import drop_rescue, rescue
 from aynig.respond import Answer, DirtyWorktree, land
@@ -178,8 +178,19 @@ def resume(site: Site, plan: Plan, lease: Lease, deferral: Deferral, statement: 
         stopped=statement.value("stopped") or "",
         fault=statement.value("fault") or "",
     )
-    kept = deferral.kept if site.repo.read_ref(deferral.kept) == oid else ""
+    kept = deferral.kept if _keeps(site, deferral) else ""
     return conclude(site, Pending(plan, lease, result, lambda: answer, answer, kept=kept))
+
+
+def _keeps(site: Site, deferral: Deferral) -> bool:
+    """Is the answer kept by the rescue ref that the deferral names, to be deleted when it lands?
+
+    That is a claim as well. On a remote a wrong one does no harm: a ref is deleted only where it
+    points at the answer.
+    """
+    if not deferral.kept.startswith(RESCUES):
+        return False
+    return site.mirror is not None or site.repo.read_ref(deferral.kept) == deferral.answer
 
 
 def set_back_if_lost(site: Site, plan: Plan, lease: Lease, why: str) -> None:

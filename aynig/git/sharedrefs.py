@@ -155,7 +155,9 @@ class SharedRefs:
                     del self._unsent[edit.ref]
 
     def _delete_rescue(self, edit: RefEdit) -> None:
-        self._local.delete([edit])
+        # It may be another runner's, which is on the remote alone.
+        with contextlib.suppress(AynigError):
+            self._local.delete([edit])
         with self._mutex:
             unsent = self._unsent.pop(edit.ref, None)
         if unsent is None:
