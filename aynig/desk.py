@@ -24,7 +24,7 @@ from aynig.notices import Observer
 from aynig.plan import FIRST_RECHECK, LONGEST_RECHECK
 from aynig.policies import setback
 from aynig.policies.contention import Contention
-from aynig.reconcile import Outcome, Outrun, Reconciler
+from aynig.reconcile import Barred, Outcome, Outrun, Reconciler
 from aynig.site import Site
 from aynig.sync import Sync
 
@@ -41,7 +41,12 @@ _OF_THE_REPOSITORY = frozenset({"error", "unreadable", "unwritable", "unreachabl
 # Holds that a change of lease refs may end, of which no branch tells.
 _OF_LEASES = frozenset({"running", "copy", "busy", "waiting", "error", "refused"})
 # How long a hold is at most, in seconds, where another look at the task asks the remote something.
-_LONGEST = {"unreachable": 60.0, "refused": setback.REFUSED_DELAY}
+_LONGEST = {
+    "unreachable": 60.0,
+    "refused": setback.REFUSED_DELAY,
+    "unwritable": 30.0,
+    "busy": 30.0,
+}
 
 
 @dataclass
@@ -65,6 +70,31 @@ class _Held:
     oid: str
     delay: float
     due: float | None
+
+
+@dataclass
+class _Bar:
+    """The remote took no lease of ours at the last try: one task at a time tries again, ever less
+    often, and not each of a thousand by itself."""
+
+    delay: float = 0.0
+    until: float = 0.0
+    # The task that tries.
+    trying: str = ""
+
+    def put(self, ref: str, longest: float) -> None:
+        if self.delay and ref != self.trying:
+            return
+        self.delay = min(self.delay * 2, longest) or 2 * FIRST_RECHECK
+        self.until = time.monotonic() + self.delay * random.uniform(1.0, 1.5)
+        self.trying = ""
+
+    def lift(self) -> None:
+        self.delay, self.trying = 0.0, ""
+
+    @property
+    def holds(self) -> bool:
+        return bool(self.delay) and (bool(self.trying) or time.monotonic() < self.until)
 
 
 Work = Callable[[], Outcome]
@@ -97,6 +127,7 @@ class Desk:
         self._contention = Contention()
         self._trusted: str | None = None
         self._gone = False
+        self._bar = _Bar()
 
     # --- looking -----------------------------------------------------------------------------
 
@@ -246,7 +277,7 @@ class Desk:
             self._queue.rotate(random.randrange(len(self._queue)))
         for _ in range(0 if self._is_closed else len(self._queue)):
             ref = self._queue.popleft()
-            if ref in self._active:
+            if ref in self._active or (self._bar.holds and ref not in self._pending):
                 # Its turn comes when the run that is under way has ended.
                 self._queue.append(ref)
                 continue
@@ -256,6 +287,8 @@ class Desk:
             tip = self.site.scan.tip(ref)
             if tip is not None:
                 control = Control()
+                if self._bar.delay:
+                    self._bar.trying = ref
                 self._active[ref] = _Active(control, tip.oid)
                 return ref, functools.partial(self._reconciler.reconcile, ref, control)
         return None
@@ -283,6 +316,8 @@ class Desk:
             active.trigger = started.plan.event.oid
             active.has_script = True
             self._contention = Contention()
+            # There is a lease, so the others may try again, however long this one takes.
+            self._bar.lift()
             # It may have moved before there was a run that the look could have ended.
             self._stop_if_moved(started.plan.event.ref, active)
         self._observe(notices.of_start(self.site, started))
@@ -301,7 +336,11 @@ class Desk:
     @property
     def ready(self) -> bool:
         """Is there anything that could be started now?"""
-        return not self._is_closed and any(ref not in self._active for ref in self._queue)
+        return not self._is_closed and any(
+            ref in self._pending or not self._bar.holds
+            for ref in self._queue
+            if ref not in self._active
+        )
 
     @property
     def idle(self) -> bool:
@@ -322,6 +361,11 @@ class Desk:
         """Take in how the work on a branch ended."""
         active = self._active.pop(ref, None)
         oid = (active.trigger or active.oid) if active is not None else ""
+        if isinstance(outcome, Barred) and self.sync is not None:
+            self._bar.put(ref, _LONGEST[outcome.word])
+        elif ref == self._bar.trying:
+            # It never came to the question: another one asks it.
+            self._bar.trying = ""
         if active is not None and active.has_script and isinstance(outcome, Hold):
             # What held it before is told again: it was tried in between.
             self._last_hold.pop(ref, None)
@@ -362,7 +406,8 @@ class Desk:
         known = before is not None and (before.oid, before.hold.word) == (oid, hold.word)
         delay = FIRST_RECHECK
         if known and before is not None:
-            longest = _LONGEST.get(hold.word, LONGEST_RECHECK)
+            remote = self.sync is not None
+            longest = _LONGEST.get(hold.word, LONGEST_RECHECK) if remote else LONGEST_RECHECK
             delay = min(before.delay * 2, longest) or FIRST_RECHECK
         due = None
         if hold.until is not None:
@@ -396,6 +441,8 @@ class Desk:
         times = [held.due for held in self._held.values() if held.due is not None]
         if self._queue and self._contention.until:
             times.append(self._contention.until)
+        if self._bar.holds and not self._bar.trying:
+            times.append(self._bar.until)
         return min(times, default=None)
 
     # --- stopping ----------------------------------------------------------------------------

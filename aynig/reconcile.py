@@ -21,7 +21,10 @@ from aynig.errors import (
     AynigError,
     ConfigError,
     RefMoved,
+    Refused,
     RepositoryError,
+    Unreachable,
+    Unwritable,
     WaitUntil,
     as_unwritable,
     hold_word,
@@ -49,6 +52,7 @@ from aynig.text import shorten
 
 # Of an error, so that the name of a rescue ref has room behind it.
 _ERROR_WIDTH = 120
+_BARS = (Refused, Unreachable, Unwritable)
 # How often a branch that moves under our hands is looked at again before others get their turn.
 _CLAIMS = 5
 
@@ -61,6 +65,11 @@ class Idle:
 @dataclass(frozen=True, slots=True)
 class Outrun:
     """Another runner was faster, or the branch moved on the remote: to be looked at again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Barred(Hold):
+    """No lease could be written on the remote, for a reason that is no single task's."""
 
 
 Outcome = Ended | Hold | Idle | Outrun
@@ -237,7 +246,8 @@ class Reconciler:
         try:
             lease = self._site.leases.acquire(event, seen, run, plan.attempt)
         except WaitUntil as error:
-            return Hold(hold_word(error), told(error), time.time() + FIRST_RECHECK)
+            kind = Barred if isinstance(error, _BARS) else Hold
+            return kind(hold_word(error), told(error), time.time() + FIRST_RECHECK)
         hold: Hold | None = None
         try:
             hold = self._forestalled(event, seen)

@@ -43,8 +43,9 @@ def command(
 ) -> int:
     """Run all that is actionable now, follow chains until quiet, and end.
 
-    Exit status 1 if a run failed or its answer was refused, 130 on interrupt. Tasks that wait (a
-    later retry, uncommitted work in the way) are left for the next time.
+    Exit status 1 if a run failed or its answer was refused, or a remote would not take it; 130 on
+    interrupt. Tasks that wait (a later retry, uncommitted work in the way) are left for the next
+    time.
 
     \b
     Example:
