@@ -103,7 +103,7 @@ class Mirror:
         """
         with self._mutex:
             self.remote.fetch_below(prefix)
-            return RefReader(_line(self.repo), (prefix,)).look().refs
+            return RefReader(self.remote.line.path, (prefix,)).look().refs
 
     def take(self, clone: Repo, oid: str) -> None:
         """Have a commit of the clone here as well, with its history. Raises GitFailed."""
