@@ -56,6 +56,8 @@ class Pending:
     detail: str = ""
     # The rescue ref that keeps the answer meanwhile; empty where it could not be written yet.
     kept: str = ""
+    # How long, in seconds, it was left aside after the last refusal; 0 before the first.
+    set_aside: float = 0.0
 
 
 Ended = Finished | Pending
@@ -135,7 +137,7 @@ def _postpone(site: Site, pending: Pending, error: Refused) -> Ended:
     try:
         deferral = site.leases.defer(
             lease,
-            setback.REFUSED_DELAY,
+            setback.delay_after_refusal(pending.set_aside),
             pending.detail,
             hold=pending.word,
             answer=answer.oid,
@@ -179,7 +181,9 @@ def resume(site: Site, plan: Plan, lease: Lease, deferral: Deferral, statement: 
         fault=statement.value("fault") or "",
     )
     kept = deferral.kept if _keeps(site, deferral) else ""
-    return conclude(site, Pending(plan, lease, result, lambda: answer, answer, kept=kept))
+    set_aside = deferral.seconds if deferral.hold == "refused" else 0.0
+    pending = Pending(plan, lease, result, lambda: answer, answer, kept=kept, set_aside=set_aside)
+    return conclude(site, pending)
 
 
 def _keeps(site: Site, deferral: Deferral) -> bool:

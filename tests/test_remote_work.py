@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from aynig.lease import lease_name
 from tests.fleet import Fleet
 from tests.world import GitRepo, aynig, wait_for
 
@@ -99,6 +101,29 @@ def test_a_task_is_canceled_and_retried_on_the_remote(fleet: Fleet) -> None:
     assert fleet.server.state("task") == "canceled"
     assert aynig("retry", "task", "--remote", "origin", cwd=alice).returncode == 0
     assert fleet.server.state("task") == "go"
+
+
+def test_an_answer_that_is_refused_is_offered_again_soon_and_then_ever_less_often(
+    fleet: Fleet,
+) -> None:
+    hook = fleet.server.path / "hooks" / "update"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text('#!/bin/sh\ncase "$1" in refs/heads/*) echo "no room" >&2; exit 1 ;; esac\n')
+    hook.chmod(0o755)
+    fleet.tasks.task()
+    for seconds in ("10.000", "20.000", "40.000"):
+        fleet.run("bob")
+        assert fleet.server.state("task") == "go"
+        left = fleet.server.message(fleet.lease())
+        assert f"\nseconds: {seconds}\n" in left
+        # The time has come.
+        over = re.sub("(?m)^not-before: .*", "not-before: 0", left)
+        tree = fleet.server.git("rev-parse", f"{fleet.lease()}^{{tree}}")
+        oid = fleet.server.git("commit-tree", tree, stdin=over)
+        fleet.server.git("update-ref", lease_name("refs/heads/task"), oid)
+    hook.unlink()
+    fleet.run("bob")
+    assert fleet.server.state("task") == "done"
 
 
 @pytest.mark.parametrize(

@@ -13,13 +13,21 @@ FACTOR = 2.0
 LONGEST_DELAY = 120.0
 # Of a script, all attempts counted.
 MOST_ATTEMPTS = 3
-# Between two tries to land an answer that a remote refuses: a person has to change something there.
+# The longest between two tries at what a remote refuses: a person has to change something there.
 REFUSED_DELAY = 300.0
 
 
 def delay_before_start(last: float | None) -> float:
     """Seconds until the next try where no script was started; `last` is what it was before."""
     return min(last * FACTOR, LONGEST_DELAY) if last else FIRST_DELAY
+
+
+def delay_after_refusal(last: float | None) -> float:
+    """Seconds until an answer that a remote refused is offered again; `last` as above.
+
+    A disk that was full for a moment is refused with the same words as a rule of the server's.
+    """
+    return min(last * FACTOR, REFUSED_DELAY) if last else FIRST_DELAY
 
 
 def delay_after_run(attempt: int) -> float:
