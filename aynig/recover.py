@@ -55,6 +55,8 @@ def stale_locks(repo: Repo) -> list[StaleLock]:
 def clear_locks(site: Site) -> None:
     """Remove stale locks that could not be judged before, because some git was at work."""
     clear_stale_locks(stale_locks(site.repo))
+    if site.mirror is not None:
+        site.mirror.clear_locks()
 
 
 def recover(site: Site) -> list[Leftover]:
@@ -68,6 +70,8 @@ def recover(site: Site) -> list[Leftover]:
     locks = stale_locks(site.repo)
     clear_stale_locks(locks)
     told += [Leftover("lock", f"removed the stale lock of {lock.ref}") for lock in locks]
+    if site.mirror is not None:
+        told += [Leftover("lock", f"removed {path}") for path in site.mirror.clear_locks()]
     told += [Leftover("landing", text) for text in recover_landings(site.repo, is_alive)]
     if site.mirror is None:
         told += bury_dead(site)

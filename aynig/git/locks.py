@@ -19,6 +19,7 @@ from typing import Any
 
 import pygit2
 
+from aynig.git.disk import mark_of
 from aynig.git.repo import Repo
 from aynig.model import Holder
 from aynig.processes import start_time
@@ -35,6 +36,12 @@ OUR_GIT = ("update-ref", "-m", "aynig", "--stdin", "-z")
 _OUR_MARK = "\0".join(OUR_GIT).encode()
 # Programs of git's that live for long and lock no refs.
 _LOCKLESS = (b"fsmonitor--daemon", b"credential-cache", b"cat-file")
+# Those that only ask a remote or give it something, as ours do in a mirror all the time.
+_OUTWARD = (
+    b"\0push\0", b"\0ls-remote\0", b"\0send-pack\0", b"\0pack-objects\0", b"remote-http",
+)  # fmt: skip
+# Where git makes lock files in a git directory.
+_LOCKED = ("*.lock", "refs/**/*.lock", "objects/*.lock", "objects/info/**/*.lock")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +138,39 @@ def find_stale_locks(
     return [lock for lock in found if lock.ref not in announced]
 
 
+def clear_private_locks(repo: Repo, folders: Iterable[Path]) -> list[Path]:
+    """Remove the locks that nobody announced, in git directories that only we work in; which ones.
+
+    Those of a git that was killed at a fetch, a packing or the like. Only where no git is at work
+    in `repo`, which shares the objects of all `folders`.
+    """
+    # Found first and judged then: whose owner ends in between are gone.
+    found = {
+        path: mark
+        for folder in folders
+        for pattern in _LOCKED
+        for path in folder.glob(pattern)
+        if (mark := mark_of(path)) is not None
+    }
+    announced = {repo.common_dir / f"{ref}.lock" for ref in _announced(repo)}
+    left = {path: mark for path, mark in found.items() if path not in announced}
+    if not left or not _is_quiet(repo, _LOCKLESS + _OUTWARD):
+        return []
+    removed = [path for path, mark in left.items() if mark_of(path) == mark]
+    for path in removed:
+        path.unlink(missing_ok=True)
+    return removed
+
+
+def _announced(repo: Repo) -> set[str]:
+    """The refs that are locked in a transaction now, or were when a runner died.
+
+    Of those `find_stale_locks` knows more.
+    """
+    records = [_read(path)[0] for path in _entries(repo.home / "locks")]
+    return {ref for record in records if record is not None for ref in _refs_of(record)}
+
+
 def abandoned_locks(
     repo: Repo, targets: Sequence[tuple[str, str | None]], began: float
 ) -> list[StaleLock]:
@@ -210,16 +250,16 @@ def _lies_locked(repo: Repo, targets: Sequence[Sequence[str | None]]) -> bool:
     return any((repo.common_dir / f"{ref}.lock").exists() for ref, _ in targets)
 
 
-def _is_quiet(repo: Repo) -> bool:
+def _is_quiet(repo: Repo, lockless: Sequence[bytes] = _LOCKLESS) -> bool:
     """Is no git at work, at the latest in a moment? Most of them only read, and end at once."""
     for _ in range(_LOOKS):
-        if not _is_git_at_work(repo):
+        if not _is_git_at_work(repo, lockless):
             return True
         time.sleep(_PAUSE)
     return False
 
 
-def _is_git_at_work(repo: Repo) -> bool:
+def _is_git_at_work(repo: Repo, lockless: Sequence[bytes]) -> bool:
     """Is there a git process in this repository whose locks nobody announced?"""
     for entry in _entries(Path("/proc")):
         if not entry.name.isdigit():
@@ -228,7 +268,7 @@ def _is_git_at_work(repo: Repo) -> bool:
             if not (entry / "comm").read_bytes().startswith(b"git"):
                 continue
             command = (entry / "cmdline").read_bytes()
-            if _OUR_MARK in command or any(word in command for word in _LOCKLESS):
+            if _OUR_MARK in command or any(word in command for word in lockless):
                 continue
             if os.fsencode(repo.common_dir) in command or _works_in(repo, entry):
                 return True

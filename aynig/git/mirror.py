@@ -23,6 +23,7 @@ from aynig.git.address import Address, redact
 from aynig.git.command import git_text, reason, run_git
 from aynig.git.disk import discard, write_whole
 from aynig.git.line import Line, sweep
+from aynig.git.locks import clear_private_locks
 from aynig.git.refs import RefEdit, RefStore, pack_many_refs
 from aynig.git.remote import Heads, Remote
 from aynig.git.repo import Repo
@@ -66,7 +67,7 @@ class Mirror:
     def sync(self, *, leases: bool) -> bool:
         """Look at the remote and fetch what changed; did anything change here?
 
-        With `leases` the lease refs as well. Raises Unreachable, Refused, Unwritable.
+        With `leases` the lease refs as well. Raises Unreachable, Refused, Unwritable, RefBusy.
         """
         with self._mutex:
             # Before the remote is asked: what another thread or process puts here meanwhile is
@@ -165,6 +166,10 @@ class Mirror:
                 settings=_PACKING,
             )
 
+    def clear_locks(self) -> list[Path]:
+        """Remove the locks that killed gits have left in the mirror, where no git is at work."""
+        return clear_private_locks(self.repo, [self.repo.common_dir])
+
     # --- here ----------------------------------------------------------------------------------
 
     def _before(self) -> Mapping[str, str]:
@@ -191,7 +196,10 @@ class Mirror:
                 self._set(edits)
             except RefBusy:
                 # Another process of ours is at the same work: the next look finds what is left.
-                return False
+                # Or it was killed at it.
+                if not self.clear_locks():
+                    return False
+                continue
             except RefMoved as error:
                 clean = False
                 left = [edit for edit in edits if edit.ref != error.ref]
