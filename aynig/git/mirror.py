@@ -21,7 +21,7 @@ import pygit2
 from aynig.errors import AynigError, GitFailed, RefBusy, RefMoved, as_unwritable
 from aynig.git.address import Address, redact
 from aynig.git.command import git_text, reason, run_git
-from aynig.git.disk import discard, write_whole
+from aynig.git.disk import discard, empty_trash, write_whole
 from aynig.git.line import Line, sweep
 from aynig.git.locks import clear_private_locks
 from aynig.git.refs import RefEdit, RefStore, pack_many_refs
@@ -29,6 +29,7 @@ from aynig.git.remote import Heads, Remote
 from aynig.git.repo import Repo
 from aynig.git.snapshot import RefReader
 from aynig.model import HEADS, LEASES
+from aynig.processes import is_running
 from aynig.text import shell_word
 
 # What of a clone's own settings counts for commits and files made on its behalf.
@@ -249,6 +250,7 @@ def open_mirror(clone: Repo, address: Address) -> tuple[Repo, Remote]:
     Raises GitFailed, Unwritable.
     """
     place = mirror_place(clone, address)
+    _sweep_half_made(place)
     if not (place / "HEAD").exists():
         _make(clone, place)
     _configure(clone, place, address)
@@ -269,6 +271,19 @@ def _make(clone: Repo, place: Path) -> None:
             raise GitFailed(f"{place} can't be made", hint="Remove what is there.")
     finally:
         discard(aside, place.parent)
+
+
+def _sweep_half_made(place: Path) -> None:
+    """Delete what processes that were killed while they made a mirror have left beside it.
+
+    What is aside carries the number of its thread at the end.
+    """
+    empty_trash(place.parent)
+    aside = [*place.parent.glob(f".{place.name}.*"), *place.glob(".config.*")]
+    for path in aside:
+        number = path.name.rpartition(".")[2]
+        if number.isdigit() and not is_running(int(number)):
+            discard(path, place.parent)
 
 
 def _seed(clone: Repo, aside: Path) -> None:

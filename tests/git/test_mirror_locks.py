@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -87,3 +88,21 @@ def test_a_lock_stays_while_a_git_is_at_work_there(fleet: Fleet) -> None:
         assert mirror.clear_locks() == []
         assert path.exists()
     assert mirror.clear_locks() == [path]
+
+
+def test_what_a_killed_process_has_half_made_is_deleted_by_the_next_one(fleet: Fleet) -> None:
+    place = _place(fleet)
+    with subprocess.Popen(["true"]) as dead:
+        pass
+    half = place.with_name(f".{place.name}.{dead.pid}")
+    (half / "objects").mkdir(parents=True)
+    trash = place.with_name("trash-0a1b2c3d")
+    trash.mkdir()
+    config = place / f".config.{dead.pid}"
+    config.touch()
+    # Somebody is just making this one.
+    made = place.with_name(f".{place.name}.{os.getpid()}")
+    made.mkdir()
+    fleet.open("bob").close()
+    assert not any(path.exists() for path in (half, trash, config))
+    assert made.exists()
