@@ -46,7 +46,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("reconcile", "notices", "recover"),
     ("desk",),
     ("daemon",),
-    ("status", "tasks", "githooks", "starter", "showcase", "checks"),
+    ("status", "tasks", "githooks", "outputs", "starter", "showcase", "checks"),
     ("checks.machine", "checks.repository", "checks.workflow", "checks.leftovers"),
     ("diagnosis",),
     ("cli.output",),

@@ -237,6 +237,12 @@ def _below(refs: Iterable[str], prefix: str) -> list[str]:
 # --- making one ----------------------------------------------------------------------------------
 
 
+def mirrors_of(clone: Repo) -> list[Path]:
+    """The mirrors that there are in a clone, of remotes that it may not have any more."""
+    places = (clone.home / "remotes").glob("[!.]*.git")
+    return sorted(place for place in places if (place / "HEAD").exists())
+
+
 def mirror_place(clone: Repo, address: Address) -> Path:
     """Where the mirror of a remote lies in a clone."""
     plain = re.sub(r"[^A-Za-z0-9_-]+", "-", address.name)[:40]
