@@ -29,6 +29,8 @@ COMMANDS = {
     "retry": "Write a new commit with the state that failed.",
     "cancel": "Stop a task: end its script and write canceled.",
     "respond": "Inside a script: write the answer file.",
+    "set-state": "Commit the next state in the dialect dwp.",
+    "set-working": "Take or renew the on-branch lease of the dialect dwp.",
     "hooks": "Install, remove or show the git hooks that wake a daemon.",
     "doctor": "Check git, hooks, limits and leftovers, and say how to mend each.",
     "demo": "Run a small workflow in a repository of its own and show its history.",
@@ -48,7 +50,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"aynig.cli.{cmd_name}")
+        module = importlib.import_module(f"aynig.cli.{cmd_name.replace('-', '_')}")
         command = module.command
         assert isinstance(command, click.Command)
         return command

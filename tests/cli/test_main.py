@@ -23,7 +23,7 @@ SCREEN = re.compile(r"^ +aynig .*$", re.MULTILINE)
 
 
 def command(name: str) -> click.Command:
-    module = importlib.import_module(f"aynig.cli.{name}")
+    module = importlib.import_module(f"aynig.cli.{name.replace('-', '_')}")
     found = module.command
     assert isinstance(found, click.Command)
     return found
