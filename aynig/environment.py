@@ -11,6 +11,7 @@ import sysconfig
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from aynig.dialects import DWP
 from aynig.git.repo import Identity
 from aynig.model import Plan, Statement
 from aynig.runs import RunFolder
@@ -18,6 +19,8 @@ from aynig.text import variable_name
 
 # MAX_ARG_STRLEN of execve(2) is 32 pages for `NAME=value` and the NUL behind it.
 _LONGEST_VARIABLE = 131_072 - 1
+# What `dwp-log-level` may ask for.
+_LOG_LEVELS = ("debug", "info", "warn", "error")
 
 
 def script_environment(
@@ -59,11 +62,11 @@ def script_environment(
     found |= {
         "AYNIG_STATE": event.state,
         "AYNIG_BRANCH": event.branch,
-        "AYNIG_COMMIT_HASH": event.oid,
+        "AYNIG_COMMIT_HASH": event.origin,
         "AYNIG_RUN_ID": run.run,
         "AYNIG_ATTEMPT": str(plan.attempt),
         "AYNIG_ROLE": plan.role,
-        "AYNIG_LOG_LEVEL": log_level,
+        "AYNIG_LOG_LEVEL": _log_level(event.statement, log_level),
         "AYNIG_HOME": plan.script.home,
         "AYNIG_BODY_FILE": str(run.body),
         "AYNIG_CONTEXT": str(run.context),
@@ -71,7 +74,24 @@ def script_environment(
     }
     if _fits("AYNIG_BODY", body):
         found["AYNIG_BODY"] = body
+    elif event.statement.dialect == DWP.name:
+        # Scripts of that dialect count on it: what fits, and the whole of it in the file.
+        found["AYNIG_BODY"] = _beginning(body, _LONGEST_VARIABLE - len("AYNIG_BODY="))
     return found
+
+
+def _beginning(text: str, size: int) -> str:
+    """As much of a text as fits into so many bytes, in whole characters."""
+    data = os.fsencode(text)
+    # The first byte that is left out begins a character, as three of any four in UTF-8 don't.
+    end = next((at for at in range(size, size - 4, -1) if data[at] & 0xC0 != 0x80), size)
+    return os.fsdecode(data[:end])
+
+
+def _log_level(statement: Statement, given: str) -> str:
+    """Ours, unless a message in dwp asks for one of those that the dialect knows."""
+    asked = statement.value("log-level") if statement.dialect == DWP.name else None
+    return asked if asked in _LOG_LEVELS else given
 
 
 @functools.cache
@@ -89,7 +109,14 @@ def _trailer_variables(statement: Statement) -> dict[str, str]:
     joined: dict[str, list[str]] = {}
     for key, value in [*statement.fields, *statement.trailers]:
         joined.setdefault(variable_name(key), []).append(value)
-    texts = {name: "\n".join(values) for name, values in joined.items()}
+    separator = "\n"
+    if statement.dialect == DWP.name:
+        # Its scripts know the keys as they stand in the message, and commas between values.
+        separator = ","
+        joined[variable_name(DWP.state_key)] = [statement.state]
+        for key, value in statement.fields:
+            joined.setdefault(variable_name(DWP.field_prefix + key), []).append(value)
+    texts = {name: separator.join(values) for name, values in joined.items()}
     return {name: text for name, text in texts.items() if _fits(name, text)}
 
 
@@ -116,7 +143,7 @@ def script_context(
         "state": event.state,
         "dialect": statement.dialect,
         "commit": {
-            "oid": event.oid,
+            "oid": event.origin,
             "tree": event.tree,
             "parents": list(parents),
             "time": event.time,

@@ -96,6 +96,14 @@ class Event:
     tree: str
     time: int
     statement: Statement
+    # The commit that the statement stands in, where the branch is at another one: in dwp the lease
+    # lies on top of it.
+    trigger: str = ""
+
+    @property
+    def origin(self) -> str:
+        """The triggering commit: what an answer answers."""
+        return self.trigger or self.oid
 
     @property
     def branch(self) -> str:

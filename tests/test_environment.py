@@ -163,6 +163,54 @@ def test_a_trailer_too_long_for_a_variable_is_left_to_the_context_file() -> None
     assert "AYNIG_TRAILER_SHORT" in found
 
 
+# --- dwp -----------------------------------------------------------------------------------------
+
+
+def in_dwp(body: str = "", **changes: Any) -> Statement:
+    return Statement("dwp", "go", "Please go", body, **changes)
+
+
+def test_in_dwp_keys_are_whole_and_values_joined_by_a_comma() -> None:
+    found = environment(
+        plan_of(
+            in_dwp(
+                fields=fields(("issue", "7"), ("issue", "8")),
+                trailers=(Trailer("Ref", "a"), Trailer("Ref", "b")),
+            )
+        )
+    )
+    assert {name: value for name, value in found.items() if "TRAILER" in name} == {
+        "AYNIG_TRAILER_DWP_STATE": "go",
+        "AYNIG_TRAILER_DWP_ISSUE": "7,8",
+        "AYNIG_TRAILER_ISSUE": "7,8",
+        "AYNIG_TRAILER_REF": "a,b",
+    }
+
+
+def test_in_dwp_the_commit_is_the_trigger_though_the_lease_is_on_top() -> None:
+    asked = plan(event=replace(event(), statement=in_dwp(), oid="e" * 40, trigger=OID))
+    assert environment(asked)["AYNIG_COMMIT_HASH"] == OID
+    assert context(asked)["commit"]["oid"] == OID
+
+
+@pytest.mark.parametrize("character", ["x", "é", "€", "\U0001f600", "\udcff"])
+def test_in_dwp_there_is_always_a_body(character: str) -> None:
+    body = character * LONGEST
+    found = environment(plan_of(in_dwp(body)))["AYNIG_BODY"]
+    assert body.startswith(found)
+    size = len(os.fsencode("AYNIG_BODY=" + found)) + 1
+    assert LONGEST - 4 < size <= LONGEST
+    assert environment(plan_of(in_dwp("")))["AYNIG_BODY"] == ""
+
+
+@pytest.mark.parametrize(
+    ("asked", "level"), [("debug", "debug"), ("warn", "warn"), ("loud", "info"), ("", "info")]
+)
+def test_in_dwp_a_message_may_ask_for_a_log_level(asked: str, level: str) -> None:
+    found = environment(plan_of(in_dwp(fields=fields(("log-level", asked)))))
+    assert found["AYNIG_LOG_LEVEL"] == level
+
+
 def test_the_programs_folder_is_at_the_end_of_a_path_that_lacks_it() -> None:
     assert environment(outside={"PATH": "/nowhere"})["PATH"].startswith("/nowhere:")
     assert environment(outside={})["PATH"]
