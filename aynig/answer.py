@@ -40,7 +40,9 @@ class Reply:
 
 def read_reply(raw: bytes, dialect: Dialect) -> Reply:
     """Read a response file: in the dialect of the task, leniently where its end is meant."""
-    message = trailers.parse_response(raw, keys=(dialect.state_key,))
+    # What a file may say without a state; natively it is under the key of the state anyway.
+    alone = (f"{dialect.field_prefix}retry-after",) if dialect.field_prefix else ()
+    message = trailers.parse_response(raw, keys=(dialect.state_key, *alone))
     state, fields, others = dialect.claims(message.trailers)
     subject = "" if message.subject == trailers.NO_SUBJECT else message.subject
     return Reply(
