@@ -60,6 +60,8 @@ class _Active:
     trigger: str = ""
     # False also where an answer that waits is tried again.
     has_script: bool = False
+    # See `Started`.
+    keeps: Callable[[str | None], bool] | None = None
 
 
 @dataclass
@@ -235,7 +237,7 @@ class Desk:
         """
         with contextlib.suppress(RepositoryError):
             tip = self.site.repo.read_ref(ref)
-            if tip != active.trigger:
+            if tip != active.trigger and not (active.keeps is not None and active.keeps(tip)):
                 active.control.stop("canceled" if self._is_canceled(tip) else "moved")
 
     def _is_canceled(self, oid: str | None) -> bool:
@@ -318,6 +320,7 @@ class Desk:
             self._contention = Contention()
             # There is a lease, so the others may try again, however long this one takes.
             self._bar.lift()
+            active.keeps = started.keeps
             # It may have moved before there was a run that the look could have ended.
             self._stop_if_moved(started.plan.event.ref, active)
         self._observe(notices.of_start(self.site, started))

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from aynig.branchlease import BranchLease
 from aynig.errors import (
     AynigError,
     GitFailed,
@@ -20,6 +21,7 @@ from aynig.errors import (
     hold_word,
     told,
 )
+from aynig.git.refs import RefEdit
 from aynig.model import RESCUES, Deferral, Lease, Plan, RunResult, Statement
 from aynig.policies import setback
 from aynig.rescue import drop_rescue, rescue
@@ -58,6 +60,8 @@ class Pending:
     kept: str = ""
     # How long, in seconds, it was left aside after the last refusal; 0 before the first.
     set_aside: float = 0.0
+    # The lease on the branch, where the dialect has it there.
+    stand: BranchLease | None = None
 
 
 Ended = Finished | Pending
@@ -99,12 +103,30 @@ def conclude_again(site: Site, pending: Pending) -> Ended:
     if _has_moved(site, pending):
         return _refuse(site, pending, _moved(pending))
     try:
-        renewed = replace(pending, lease=site.leases.renew(pending.lease))
+        renewed = _renewed(site, pending)
     except LeaseLost as error:
         return _refuse(site, pending, str(error))
     except (WaitUntil, GitFailed):
         return pending
     return conclude(site, renewed)
+
+
+def _renewed(site: Site, pending: Pending) -> Pending:
+    stand = pending.stand
+    if stand is None:
+        return replace(pending, lease=site.leases.renew(pending.lease))
+    before = pending.plan.event.oid
+    stand.renew_if_due()
+    if stand.plan.event.oid == before:
+        return pending
+    pending = replace(pending, plan=stand.plan)
+    if pending.answer is None:
+        return pending
+    old = pending.answer
+    new = replace(old, oid=stand.followed(old.oid, before))
+    if pending.kept:
+        site.store.commit([RefEdit(pending.kept, old.oid, new.oid)])
+    return replace(pending, answer=new)
 
 
 def abandon(site: Site, pending: Pending) -> Finished:
@@ -114,6 +136,11 @@ def abandon(site: Site, pending: Pending) -> Finished:
         pending = _written(pending)
         kept = pending.kept or _keep(site, pending)
         assert pending.answer is not None
+        if pending.stand is not None:
+            # Nobody else could land it, and nobody is to run it again: a person decides.
+            pending.stand.stall(kept)
+            detail = f"{pending.detail}; the answer is kept under {kept}"
+            return Finished(plan, lease, pending.result, None, "refused", detail)
         deferral = site.leases.defer(
             lease, 0.0, pending.detail, hold=pending.word, answer=pending.answer.oid, kept=kept
         )
@@ -224,7 +251,7 @@ def _landed(site: Site, pending: Pending) -> Finished:
     plan, answer = pending.plan, pending.answer
     assert answer is not None
     site.scan.note(plan.event.ref, answer.oid)
-    site.answers.note(answer.oid, plan.event.oid)
+    site.answers.note(answer.oid, plan.event.origin)
     if pending.kept:
         # Not before: a crash in between leaves one ref too many, and loses nothing.
         drop_rescue(site.store, pending.kept, answer.oid)

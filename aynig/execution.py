@@ -7,9 +7,10 @@ import functools
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aynig.answer import Left, Reply, asks_for_retry, judge, outcome, read_reply
+from aynig.branchlease import ADVANCED, OURS, BranchLease
 from aynig.dialects import by_name
 from aynig.durations import parse_duration
 from aynig.ending import Ended, Finished, Pending, conclude, set_back_if_lost
@@ -20,7 +21,8 @@ from aynig.environment import (
     write_inputs,
 )
 from aynig.errors import (
-    LeaseLost,
+    RefMoved,
+    RunFault,
     Unwritable,
     WaitUntil,
     as_unwritable,
@@ -32,11 +34,12 @@ from aynig.facts import named_commit
 from aynig.git.history import last_state_commit
 from aynig.git.worktree import Harvest, Worktree
 from aynig.lease import RENEWALS
-from aynig.model import RESCUES, Lease, Plan, RunResult, Statement
+from aynig.model import RESCUES, Deferral, Lease, Plan, RunResult, Statement
+from aynig.onbranch import read_working
 from aynig.policies import deferral as retries
 from aynig.renewal import Renewal
 from aynig.rescue import rescue_work
-from aynig.respond import write_answer
+from aynig.respond import Answer, write_answer
 from aynig.site import Site
 
 # What the answer says beside the script's own words: a subject, the end of the output, testimony.
@@ -51,6 +54,8 @@ class Started:
 
     plan: Plan
     lease: Lease
+    # Whether the run goes on although the branch has moved there; None: it never does.
+    keeps: Callable[[str | None], bool] | None = None
 
 
 class Execution:
@@ -63,9 +68,14 @@ class Execution:
         lease: Lease,
         control: Control,
         started: Callable[[Started], None],
+        stand: BranchLease | None = None,
     ) -> None:
         self._site = site
-        self._plan = plan
+        self._plan = stand.plan if stand is not None else plan
+        # The lease on the branch, where the dialect has it there.
+        self._stand = stand
+        # What the script is given, and its commits descend from.
+        self._base = self._plan.event
         self.lease = lease
         self._control = control
         self._started = started
@@ -76,8 +86,8 @@ class Execution:
         self.kept = ""
 
     def carry_out(self) -> Ended:
-        self._started(Started(self._plan, self.lease))
-        event = self._plan.event
+        event, stand = self._base, self._stand
+        self._started(Started(self._plan, self.lease, stand.keeps if stand is not None else None))
         with self._site.pool.lend(event.oid, event.tree, self.lease.run) as worktree:
             with self._site.guard.watching(self.lease.run) as blame:
                 result = self._execute(worktree)
@@ -93,6 +103,10 @@ class Execution:
             raise
 
     def _conclude(self, result: RunResult, harvest: Harvest | None, fault: str) -> Ended:
+        if self._stand is not None:
+            harvest, fault, tip = self._look_at_branch(self._stand, harvest, fault)
+            if tip is not None:
+                return self._advanced(tip, result, harvest)
         left = self._left(harvest, fault)
         if result.stopped in ("drained", "moved", "canceled", "lease-lost"):
             return self._give_up(result, harvest)
@@ -116,13 +130,15 @@ class Execution:
             log_level=site.log_level,
             identity=None if configured else site.repo.identity(),
         )
+        stand = self._stand
         renewal = Renewal(
             self.lease,
-            site.leases.renew,
+            self._renew,
             lambda: self._control.stop("lease-lost"),
             aside=site.mirror is not None,
         )
-        self._control.set_tick(renewal.tick, self.lease.seconds * RENEWALS)
+        interval = stand.interval if stand is not None else self.lease.seconds * RENEWALS
+        self._control.set_tick(renewal.tick, interval)
         job = Job(
             program=plan.script.program,
             cwd=str(worktree.path),
@@ -142,9 +158,16 @@ class Execution:
         finally:
             self.lease = renewal.settled()
 
+    def _renew(self, lease: Lease) -> Lease:
+        if self._stand is None:
+            return self._site.leases.renew(lease)
+        self._stand.renew()
+        self._plan = self._stand.plan
+        return lease
+
     def _context(self) -> dict[str, object]:
         event, site = self._plan.event, self._site
-        parents = site.repo.commit(event.oid).parents
+        parents = site.repo.commit(event.origin).parents
         previous = last_state_commit(site.repo, parents[0], site.read) if parents else None
         return script_context(
             self._plan,
@@ -168,7 +191,7 @@ class Execution:
     # --- what it left --------------------------------------------------------------------------
 
     def _harvest(self, worktree: Worktree) -> tuple[Harvest | None, str]:
-        event = self._plan.event
+        event = self._base
         try:
             harvest = worktree.harvest(event.oid, event.tree)
         except Exception as error:
@@ -188,6 +211,9 @@ class Execution:
         own: Statement | None = None
         if harvest is not None and not fault and harvest.head != self._plan.event.oid:
             own = self._site.read(self._site.repo.commit(harvest.head).message)
+            if self._stand is not None and own is not None and read_working(own, 0) is not None:
+                # The script has renewed its lease: that is no answer.
+                own = None
         reply, excess = self._reply()
         return Left(own, reply, fault or excess)
 
@@ -209,6 +235,50 @@ class Execution:
             return Reply(), f"its answer has {count} trailers: too many for one message"
         return reply, ""
 
+    # --- the branch of a lease that lies on it ---------------------------------------------------
+
+    def _look_at_branch(
+        self, stand: BranchLease, harvest: Harvest | None, fault: str
+    ) -> tuple[Harvest | None, str, str | None]:
+        """What the script left, as it stands on the branch now, and what is wrong with it.
+
+        The third is the tip where the branch has been moved on: that is the answer then.
+        """
+        tip = stand.tip()
+        found = stand.judge(tip)
+        if tip is None or found not in (OURS, ADVANCED):
+            return harvest, fault, None
+        if found == ADVANCED and not self._goes_beyond(harvest, tip):
+            return harvest, fault, tip
+        stand.adopt(tip)
+        self._plan = stand.plan
+        if harvest is not None and not fault:
+            try:
+                harvest = stand.caught_up(harvest)
+            except RunFault as error:
+                fault = told(error)
+        return harvest, fault, None
+
+    def _goes_beyond(self, harvest: Harvest | None, tip: str) -> bool:
+        """Did the script move the branch half-way only, to a commit without a state?"""
+        repo = self._site.repo
+        if self._site.read(repo.commit(tip).message) is not None:
+            return False
+        return harvest is not None and harvest.head != tip and repo.descends(harvest.head, tip)
+
+    def _advanced(self, tip: str, result: RunResult, harvest: Harvest | None) -> Finished:
+        """The branch has its answer, and nothing is added; what it does not have is kept."""
+        site, event = self._site, self._plan.event
+        kept = ""
+        if harvest is not None and (harvest.changed or not site.repo.descends(tip, harvest.head)):
+            kept = rescue_work(site.repo, site.store, self.lease.run, event.branch, harvest)
+        statement = site.read(site.repo.commit(tip).message)
+        state = statement.state if statement is not None else "idle"
+        subject = statement.subject if statement is not None else "the branch was taken back"
+        site.leases.release(self.lease, tip)
+        answer = Answer(tip, state, subject, kept)
+        return Finished(self._plan, self.lease, result, answer, "answered")
+
     # --- answer --------------------------------------------------------------------------------
 
     def _answer(self, result: RunResult, left: Left, harvest: Harvest | None) -> Ended:
@@ -227,7 +297,8 @@ class Execution:
             output="" if verdict.succeeded else self._last_words(),
             kept=f"aynig/runs/{kept.parent.name}/{kept.name}" if kept.exists() else "",
         )
-        landed = conclude(self._site, Pending(self._plan, self.lease, result, write))
+        pending = Pending(self._plan, self.lease, result, write, stand=self._stand)
+        landed = conclude(self._site, pending)
         if isinstance(landed, Pending):
             # The script is over, though its lease is held on: people look for this.
             self._folder.conclude(
@@ -253,16 +324,32 @@ class Execution:
             return None
         kept = self._rescue(harvest)
         reason = left.reply.subject or "exit 75"
+        reason = " ".join(reason.split())
         try:
-            deferral = self._site.leases.defer(self.lease, verdict.delay, " ".join(reason.split()))
-        except LeaseLost as error:
+            deferral = self._put_off(verdict.delay, reason)
+        except RefMoved as error:
             set_back_if_lost(self._site, self._plan, self.lease, str(error))
             return Finished(self._plan, self.lease, result, None, "refused", str(error))
         return Finished(self._plan, self.lease, result, None, "deferred", kept, deferral)
 
+    def _put_off(self, delay: float, reason: str) -> Deferral:
+        """Raises RefMoved where the branch or its lease is somebody else's by now."""
+        stand = self._stand
+        if stand is None:
+            return self._site.leases.defer(self.lease, delay, reason)
+        # The record first: nobody may find the task on the branch without it.
+        again = stand.write_hand_back()
+        deferral = self._site.leases.defer(replace(self.lease, trigger=again), delay, reason)
+        stand.hand_back(again)
+        self._plan = stand.plan
+        return deferral
+
     def _give_up(self, result: RunResult, harvest: Harvest | None) -> Finished:
         """The run was ended from outside: its work is kept, the lease goes back, no answer."""
         kept = self._rescue(harvest)
+        if self._stand is not None and result.stopped == "drained":
+            self._stand.given_up(self.lease)
+            self._plan = self._stand.plan
         self._site.leases.release(self.lease, self._plan.event.oid)
         ending = "drained" if result.stopped == "drained" else "refused"
         detail = outcome(result) + (f"; its work is kept under {kept}" if kept else "")

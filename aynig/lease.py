@@ -138,6 +138,10 @@ class Leases:
             raise
         return lease
 
+    def holds(self, run: str) -> bool:
+        """Is this run one of our own that is under way?"""
+        return run in self._held
+
     def forget(self, lease: Lease) -> None:
         """The run is over, however it ended: what is left of its lease keeps nobody out."""
         self._held.discard(lease.run)

@@ -57,7 +57,7 @@ def of_start(site: Site, started: Started) -> Notice:
         "run",
         site.name,
         plan.event.branch,
-        plan.event.oid,
+        plan.event.origin,
         plan.event.state,
         run=started.lease.run,
         attempt=plan.attempt,

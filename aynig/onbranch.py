@@ -6,6 +6,7 @@ lease time; the committer date is the sign of life (design section 1.1). Pure.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from aynig.answer import RESERVED_FIELDS
 from aynig.dialects import DWP
 from aynig.durations import format_duration
+from aynig.errors import UsageError
 from aynig.model import Field, Statement
 from aynig.text import escape
 
@@ -106,3 +108,18 @@ def handed_on(fields: Iterable[Field], *, source: bool = False) -> list[Field]:
     """
     kept = LEASE_FIELDS - {"source"} if source else LEASE_FIELDS
     return [field for field in fields if field.key not in kept | _OF_ONE_COMMIT]
+
+
+def writable(fields: Iterable[Field]) -> list[Field]:
+    """Fields as we may write them again: git lets people commit what we would not.
+
+    A value with a control character is escaped; a key that can't be one is left out.
+    """
+    found = []
+    for key, value in fields:
+        for text in (value, escape(value)):
+            with contextlib.suppress(UsageError):
+                DWP.field_trailer(Field(key, text))
+                found.append(Field(key, text))
+                break
+    return found

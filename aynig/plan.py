@@ -98,6 +98,10 @@ def _state_without_script(event: Event, facts: Facts) -> Hold | None:
     """States that are held for a person or a condition run only where a script is named."""
     if event.state not in HELD_STATES or isinstance(facts.script, Script):
         return None
+    run = event.statement.value("stalled-run")
+    if event.state == "stalled" and run:
+        again = f"`aynig retry {operand(event.branch)}` runs it again"
+        return Hold(event.state, f"run {escape(run)} was not brought to its end: {again}")
     return Hold(event.state, "held for a person or a condition")
 
 

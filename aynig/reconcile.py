@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from aynig.branchlease import BranchLease, leases_on_branch, resolve_working, take
+from aynig.dialects import DWP
 from aynig.ending import Ended, Finished, Pending, abandon, conclude_again, left_answer, resume
 from aynig.errors import (
     AynigError,
@@ -35,6 +37,7 @@ from aynig.executors import Control
 from aynig.facts import answered_by, gather
 from aynig.lease import lease_name, read_lease
 from aynig.model import Deferral, Event, Hold, Lease, Plan, Statement
+from aynig.onbranch import read_working
 from aynig.plan import (
     FIRST_RECHECK,
     answered_hold,
@@ -84,6 +87,8 @@ class _Claim:
     lease_seen: str | None
     # The answer that an earlier runner has left to be landed, and what it says.
     left: tuple[Deferral, Statement] | None
+    # The lease on the branch, where the dialect has it there.
+    stand: BranchLease | None = None
 
 
 class Reconciler:
@@ -107,7 +112,9 @@ class Reconciler:
             if claim.left is not None:
                 outcome = resume(self._site, claim.plan, claim.lease, *claim.left)
                 return outcome
-            run = Execution(self._site, claim.plan, claim.lease, control, self._started)
+            run = Execution(
+                self._site, claim.plan, claim.lease, control, self._started, claim.stand
+            )
             outcome = run.carry_out()
         except BaseException as error:
             outcome = self._set_back(claim, run, error)
@@ -120,6 +127,8 @@ class Reconciler:
 
     def _set_back(self, claim: _Claim, run: Execution | None, error: BaseException) -> Hold | None:
         lease = run.lease if run else claim.lease
+        if claim.stand is not None:
+            lease = claim.stand.given_up(lease)
         if as_unwritable(error, self._site.repo.common_dir) is not None:
             # It ends when there is room, however long that takes; a note could not be written.
             self._site.leases.release(lease, lease.trigger)
@@ -153,7 +162,7 @@ class Reconciler:
     def _last_delay(self, claim: _Claim) -> float | None:
         seen = claim.lease_seen
         before = read_lease(self._site.repo, claim.lease.name, seen) if seen else None
-        if not isinstance(before, Deferral) or before.trigger != claim.plan.event.oid:
+        if not isinstance(before, Deferral) or before.trigger != claim.plan.event.origin:
             return None
         return before.seconds if before.hold == "error" else None
 
@@ -164,7 +173,10 @@ class Reconciler:
             outcome = conclude_again(self._site, pending)
         except BaseException as error:
             delay = setback.delay_after_run(pending.plan.attempt)
-            outcome = self._give_back(self._standing(pending), error, delay, pending.kept)
+            lease = self._standing(pending)
+            if pending.stand is not None:
+                lease = pending.stand.given_up(lease)
+            outcome = self._give_back(lease, error, delay, pending.kept)
             if outcome is None:
                 raise
         finally:
@@ -201,13 +213,27 @@ class Reconciler:
                 plan = replace(plan, attempt=left[0].attempt)
             try:
                 lease = self._acquire(plan, seen, left[0].run if left else new_run_id())
+                if not isinstance(lease, Lease):
+                    return lease
+                stand = self._take_branch(plan, lease) if left is None else None
             except RefMoved:
                 # Another runner was faster, or the branch moved: looking again tells which.
                 if self._site.mirror is not None:
                     return Outrun()
                 continue
-            return _Claim(plan, lease, seen, left) if isinstance(lease, Lease) else lease
+            return _Claim(plan, lease, seen, left, stand)
         return Hold("busy", "it moves faster than it can be taken", time.time() + FIRST_RECHECK)
+
+    def _take_branch(self, plan: Plan, lease: Lease) -> BranchLease | None:
+        """The lease on the branch as well, where the dialect has it there; raises RefMoved."""
+        try:
+            if not leases_on_branch(self._site, plan.event):
+                return None
+            return take(self._site, plan, lease)
+        except BaseException:
+            self._site.leases.forget(lease)
+            self._site.leases.release(lease, plan.event.oid)
+            raise
 
     def _event(self, ref: str) -> Event | Hold | Idle:
         oid = self._site.repo.read_ref(ref)
@@ -219,7 +245,18 @@ class Reconciler:
             return Hold("unreadable", error.advice)
         if event is None:
             return Idle()
+        if read_working(event.statement, event.time) is not None:
+            return self._after_working(event)
         return state_hold(event) or event
+
+    def _after_working(self, event: Event) -> Event | Hold:
+        """A lease on the branch is waited for; one that ran out is marked, and that is the tip."""
+        try:
+            return resolve_working(self._site, event)
+        except ConfigError as error:
+            return Hold("bad-config", error.advice)
+        except (RefMoved, RefBusy) as error:
+            return Hold("busy", str(error), time.time() + FIRST_RECHECK)
 
     def _plan(self, event: Event) -> tuple[Plan, str | None] | Hold:
         try:
@@ -272,7 +309,9 @@ class Reconciler:
         site = self._site
         self._look_for_copies(event, seen)
         solitude = site.store.solitude()
-        if solitude is None or solitude != self._solitude:
+        # Runners that keep their leases on branches write no notes for us.
+        alone = solitude is not None and solitude == self._solitude
+        if not alone or event.statement.dialect == DWP.name:
             site.scan.look()
             self._solitude = solitude
         others = site.scan.sharing(event.oid) - {event.ref}

@@ -96,7 +96,7 @@ def _testimony(
     executed_by: str,
 ) -> list[Field]:
     found = [
-        Field("answers", plan.event.oid),
+        Field("answers", plan.event.origin),
         Field("run", lease.run),
         Field("runner", lease.holder.runner),
         Field("executed-by", executed_by),

@@ -189,6 +189,10 @@ def _read_role(text: str) -> str | None:
     return text if not text or ROLE_PATTERN.fullmatch(text) else None
 
 
+def _read_dialect(text: str) -> str | None:
+    return text if text in ("", "aynig", "dwp") else None
+
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # git-check-ref-format(1), rules 1 and 3 to 10, and no leading dash, which git reads as an option.
 _NO_REF_NAME = re.compile(
@@ -204,6 +208,8 @@ LISTEN = Text(EXPECTS, _read_listen)
 # A role names a folder of the trusted tree (design section 1.1).
 AGENT_NAME = Text("a name without spaces, such as security-agent", _read_agent)
 ROLE_NAME = Text("a role name (a-z, 0-9, - and _, at most 64 characters)", _read_role)
+
+DIALECT_NAME = Text("aynig or dwp", _read_dialect)
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,6 +359,24 @@ class Settings:
             AGENT_NAME,
             "security-agent",
             "Name of this runner: it takes what is assigned to it, or to nobody.",
+        ),
+    )
+    dialect: str = field(
+        default="",
+        metadata=_row(
+            "dialect",
+            DIALECT_NAME,
+            "dwp",
+            "With dwp, leases of dwp tasks lie on the branch; if empty, where only .dwp/ is there.",
+        ),
+    )
+    dwp_lease_seconds: float = field(
+        default=5 * MINUTE,
+        metadata=_row(
+            "dwpLeaseSeconds",
+            Span(low=5, high=DAY),
+            "300",
+            "The same for a lease on the branch, each renewal of which is a commit.",
         ),
     )
     message_limit: int = field(

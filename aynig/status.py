@@ -7,10 +7,12 @@ import time
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
 
+from aynig.branchlease import run_began, working_hold
 from aynig.errors import ConfigError, RepositoryError, Unwritable
 from aynig.facts import gather
 from aynig.git.checkouts import BEFORE_AN_ANSWER, find_checkout, obstacle
 from aynig.model import Deferral, Event, Hold, Lease, Plan, branch_of
+from aynig.onbranch import WORKING, read_working
 from aynig.plan import make_plan, state_hold
 from aynig.scan import Tip, read_event
 from aynig.site import Site
@@ -70,6 +72,9 @@ def status_row(site: Site, ref: str) -> StatusRow | None:
 
 def _task_row(site: Site, ref: str, tip: Tip, tips: Set[str]) -> StatusRow:
     """`tips` are the commits that branches point at."""
+    at_work = _row_of_lease(site, ref, tip, tips)
+    if at_work is not None:
+        return at_work
     hold, lease, tried = _hold(site, ref, tip)
     run = lease.run if lease is not None else None
     return StatusRow(
@@ -82,6 +87,35 @@ def _task_row(site: Site, ref: str, tip: Tip, tips: Set[str]) -> StatusRow:
         until=hold.until if hold is not None and hold.word in _TIMED else None,
         run=run,
         runner=lease.holder.runner if lease is not None else None,
+        last_answer=_last_answer(site, ref, tip.oid, tips),
+    )
+
+
+def _row_of_lease(site: Site, ref: str, tip: Tip, tips: Set[str]) -> StatusRow | None:
+    """The row of a branch whose tip is itself a lease, as in dwp; `since` is when the run began."""
+    if tip.state != WORKING:
+        return None
+    try:
+        event = read_event(site.repo, ref, tip.oid, site.read)
+    except RepositoryError:
+        return None
+    working = read_working(event.statement, event.time) if event is not None else None
+    if event is None or working is None:
+        return None
+    try:
+        hold = working_hold(site, event)
+    except ConfigError as error:
+        hold = Hold("bad-config", error.advice)
+    return StatusRow(
+        branch=branch_of(ref),
+        tip=tip.oid,
+        state=tip.state,
+        hold=hold.word if hold is not None else None,
+        detail=hold.detail if hold is not None else "",
+        since=run_began(site, event),
+        until=hold.until if hold is not None and hold.word == "running" else None,
+        run=working.run or None,
+        runner=working.runner or None,
         last_answer=_last_answer(site, ref, tip.oid, tips),
     )
 

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import math
 from collections.abc import Container, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aynig.answer import exit_status, outcome
 from aynig.ending import Finished
@@ -14,6 +14,7 @@ from aynig.errors import RepositoryError
 from aynig.git.history import Read, first_parents
 from aynig.git.repo import CommitInfo, Repo
 from aynig.model import Statement, branch_of
+from aynig.onbranch import WORKING, read_working
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ def row_of_run(finished: Finished, executed_by: str) -> RunRow:
     return RunRow(
         branch=plan.event.branch,
         oid=answer.oid if answer is not None else None,
-        answers=plan.event.oid,
+        answers=plan.event.origin,
         from_state=plan.event.state,
         state=state,
         run=finished.lease.run,
@@ -113,6 +114,18 @@ def rows_of_branch(
     oid = repo.read_ref(ref)
     if oid is None:
         return
+    later: RunRow | None = None
+    for row in _rows(repo, ref, oid, read, most, above):
+        if later is not None and not _is_renewal(later, row):
+            yield _with_lease(later, row)
+        later = row
+    if later is not None:
+        yield later
+
+
+def _rows(
+    repo: Repo, ref: str, oid: str, read: Read, most: int | None, above: Container[str]
+) -> Iterator[RunRow]:
     for info in itertools.islice(first_parents(repo, oid), most):
         if info.oid != oid and info.oid in above:
             return
@@ -121,21 +134,34 @@ def rows_of_branch(
             yield _row_of_commit(repo, branch_of(ref), info, statement, read)
 
 
+def _is_renewal(later: RunRow, row: RunRow) -> bool:
+    """Of a lease on the branch, only its beginning is a step: what follows renews it."""
+    return later.state == row.state == WORKING and later.run == row.run
+
+
+def _with_lease(later: RunRow, row: RunRow) -> RunRow:
+    """A state commit that a script made on top of a lease: that says whose run it was."""
+    if row.state != WORKING or later.answers is not None or later.run is not None:
+        return later
+    return replace(later, from_state=row.from_state, run=row.run, executed_by=row.executed_by)
+
+
 def _row_of_commit(
     repo: Repo, branch: str, info: CommitInfo, statement: Statement, read: Read
 ) -> RunRow:
     answers = statement.value("answers")
+    working = read_working(statement, info.time)
     return RunRow(
         branch=branch,
         oid=info.oid,
         answers=answers,
-        from_state=_state_at(repo, answers, read) if answers else None,
+        from_state=_state_at(repo, answers, read) if answers else statement.value("origin-state"),
         state=statement.state,
-        run=statement.value("run"),
+        run=statement.value("run") or statement.value("run-id") or statement.value("stalled-run"),
         attempt=_number(statement.value("attempt")),
         exit=_number(statement.value("exit")),
         duration=_seconds(statement.value("duration")),
-        executed_by=statement.value("executed-by"),
+        executed_by=statement.value("executed-by") if working is None else working.runner,
         script=statement.value("script"),
         subject=statement.subject,
         time=info.time,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from aynig import trailers
 from aynig.answer import RESERVED_FIELDS
+from aynig.branchlease import worked_on
 from aynig.dialects import AYNIG, DIALECTS, Dialect, by_name, check_state
 from aynig.errors import RefMoved, UsageError, UserError
 from aynig.git import names
@@ -24,6 +26,7 @@ from aynig.model import (
     Statement,
     Trailer,
 )
+from aynig.onbranch import read_working
 from aynig.respond import write_state
 from aynig.site import Site, limits_of
 from aynig.text import escape, operand, quote, shorten
@@ -226,12 +229,18 @@ def retry(site: Site, branch: str) -> Written:
             f"{escape(branch)} is running",
             hint=f"Cancel it first: `aynig cancel {operand(branch)}`.",
         )
+    working = read_working(tip, info.time)
+    if working is not None and working.is_live(time.time()):
+        raise UserError(
+            f"{escape(branch)} is running: {working.told(time.time())}",
+            hint=f"Cancel it first: `aynig cancel {operand(branch)}`.",
+        )
     if _is_retry(info, tip) and not _has_run(site, ref, info):
         raise UserError(
             f"{escape(branch)} was retried already and has not run since",
             hint="`aynig status` says what holds it.",
         )
-    failed = _failed_statement(site, tip)
+    failed = _left_statement(site, info, tip) or _failed_statement(site, tip)
     subject = failed.subject.removeprefix("retry ")
     dialect = by_name(failed.dialect)
     oid = write_state(
@@ -281,6 +290,12 @@ def _one_line(value: str) -> str:
         return trailers.check_value(value, "")
     except UsageError:
         return escape(value)
+
+
+def _left_statement(site: Site, info: CommitInfo, tip: Statement) -> Statement | None:
+    """What a run was about that left its lease on the branch, as in dwp, or was marked stalled."""
+    left = read_working(tip, info.time) is not None or tip.value("stalled-run") is not None
+    return worked_on(site, info.oid) if left else None
 
 
 def _failed_statement(site: Site, tip: Statement) -> Statement:

@@ -42,6 +42,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("onbranch",),
     ("site",),
     ("facts", "respond"),
+    ("branchlease",),
     ("ending",),
     ("execution", "story"),
     ("reconcile", "notices", "recover"),

@@ -21,6 +21,7 @@ from aynig.cli.work import (
     Audience,
     agent_option,
     branch_option,
+    dialect_option,
     jobs_option,
     notice_as_json,
     notice_as_text,
@@ -44,6 +45,7 @@ from aynig.wakesecret import WakeSecret, read_secret_file, read_secret_variable
 @role_option
 @agent_option
 @remotes_option
+@dialect_option
 @click.option("--poll", metavar="SECONDS", help="Look this often even if nothing wakes the daemon.")
 @click.option(
     "--wake-listen",
@@ -63,6 +65,7 @@ def command(
     roles: tuple[str, ...],
     agent: str | None,
     remotes: tuple[str, ...],
+    dialect: str | None,
     poll: str | None,
     wake_listen: str | None,
     log_format: str,
@@ -88,7 +91,7 @@ def command(
     # Taken out of the environment: nothing that is started from here needs it.
     secret = os.environ.pop(SECRET_VARIABLE, None)
     flags = {"branches": branches, "jobs": jobs, "roles": roles, "agent": agent, "poll": poll}
-    flags["wake_listen"] = wake_listen
+    flags |= {"wake_listen": wake_listen, "dialect": dialect}
     # A wrong flag is one for every repository, also for one that can't be opened.
     defaults = override(Settings(), **flags)
     sites, absent = _open_all(repositories or (".",), remotes, flags)

@@ -11,6 +11,7 @@ from aynig.cli.work import (
     Audience,
     agent_option,
     branch_option,
+    dialect_option,
     jobs_option,
     print_progress,
     role_option,
@@ -28,6 +29,7 @@ from aynig.story import RunRow
 @role_option
 @agent_option
 @remotes_option
+@dialect_option
 @click.option("--no-follow", is_flag=True, help="Run each task once, and leave its next state.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but the closing table.")
 @json_option
@@ -37,6 +39,7 @@ def command(
     roles: tuple[str, ...],
     agent: str | None,
     remotes: tuple[str, ...],
+    dialect: str | None,
     no_follow: bool,
     quiet: bool,
     as_json: bool,
@@ -52,6 +55,7 @@ def command(
       aynig run --branch 'task/*' --jobs 4
     """
     flags = {"branches": branches, "jobs": jobs, "roles": roles, "agent": agent}
+    flags["dialect"] = dialect
     sites = [open_place(".", name, **flags) for name in remotes_of(".", remotes)]
     rows: list[RunRow] = []
     faults: list[Notice] = []

@@ -37,6 +37,10 @@ agent_option = click.option(
     "--agent", metavar="NAME", help="Take what is assigned to NAME, or to nobody."
 )
 
+dialect_option = click.option(
+    "--dialect", metavar="NAME", help="dwp: leases lie on the branches, as other runners see them."
+)
+
 
 @contextlib.contextmanager
 def signals(engine: Engine) -> Iterator[list[int]]:

@@ -12,6 +12,7 @@ import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator
 
+from aynig.dialects import DWP
 from aynig.errors import RepositoryError
 from aynig.git.command import git_text
 from aynig.git.repo import CommitInfo, Repo
@@ -104,6 +105,8 @@ class AnswerIndex:
             answers = statement.value("answers") if statement else None
             if answers:
                 self._claims.setdefault(answers, []).append(oid)
+        if b"dwp-state:" in info.message:
+            self._note_on_branch(info)
         found = []
         for parent in info.parents:
             if parent in self._seen:
@@ -114,6 +117,20 @@ class AnswerIndex:
             except RepositoryError:
                 continue
         return found
+
+    def _note_on_branch(self, info: CommitInfo) -> None:
+        """In dwp the next commit says that one was dispatched: a lease on top of a state, and what
+        comes on top of a lease. The runners beside us write no `answers`.
+        """
+        statement = self._read(info.message)
+        if statement is None or statement.dialect != DWP.name or not info.parents:
+            return
+        with contextlib.suppress(RepositoryError):
+            before = self._read(self._repo.commit(info.parents[0]).message)
+            if before is None or before.dialect != DWP.name:
+                return
+            if "working" in (statement.state, before.state):
+                self._claims.setdefault(info.parents[0], []).append(info.oid)
 
     def _reachable(self, oid: str) -> bool:
         """Does any branch, or the lease ref of a branch, still lead to this commit?"""
