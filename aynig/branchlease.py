@@ -238,12 +238,11 @@ def resolve_working(site: Site, event: Event) -> Event | Hold:
     if record.dead:
         # Its script may have outlived it, and would go on beside whoever comes next.
         kill_marked(working.run)
-    _mark_stalled(site, event, working, record)
-    tip = site.repo.read_ref(event.ref)
-    found = read_event(site.repo, event.ref, tip, site.read) if tip is not None else None
-    if found is None or found.oid == event.oid:
-        raise RefMoved(f"{event.ref} has moved", ref=event.ref)
-    return found
+    marked = read_event(
+        site.repo, event.ref, _mark_stalled(site, event, working, record), site.read
+    )
+    assert marked is not None
+    return marked
 
 
 def working_hold(site: Site, event: Event) -> Hold | None:

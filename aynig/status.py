@@ -104,6 +104,8 @@ def _row_of_lease(site: Site, ref: str, tip: Tip, tips: Set[str]) -> StatusRow |
         return None
     try:
         hold = working_hold(site, event)
+        if hold is not None and hold.word == "running":
+            hold = _answer_waits(site, event, working.run) or hold
     except ConfigError as error:
         hold = Hold("bad-config", error.advice)
     return StatusRow(
@@ -143,7 +145,7 @@ def _hold(site: Site, ref: str, tip: Tip) -> tuple[Hold | None, Lease | None, De
         return Hold("unwritable", error.advice), None, None
     planned = make_plan(event, facts)
     if facts.lease is not None:
-        return _answer_waits(site, event, facts.lease) or _as_hold(planned), facts.lease, None
+        return _answer_waits(site, event, facts.lease.run) or _as_hold(planned), facts.lease, None
     if isinstance(planned, Plan) and facts.deferral is not None and facts.deferral.answer:
         return _left_waiting(facts.deferral), None, None
     return _as_hold(planned), None, facts.deferral
@@ -153,9 +155,9 @@ def _as_hold(planned: Plan | Hold) -> Hold | None:
     return planned if isinstance(planned, Hold) else None
 
 
-def _answer_waits(site: Site, event: Event, lease: Lease) -> Hold | None:
+def _answer_waits(site: Site, event: Event, run: str) -> Hold | None:
     """The script is over, and its answer waits, mostly for a person's working tree to be clean."""
-    folder = site.archive.find(lease.run)
+    folder = site.archive.find(run)
     found = folder.facts() if folder is not None else {}
     if "ended" not in found:
         return None

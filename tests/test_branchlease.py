@@ -14,6 +14,11 @@ from pathlib import Path
 import pytest
 
 from aynig.cli.main import run as command_line
+from aynig.ending import Finished
+from aynig.executors import Control
+from aynig.model import HEADS, Event, Hold, Lease
+from aynig.reconcile import Reconciler
+from aynig.site import open_site
 from tests.stage import Stage, aynig, daemon, sh
 from tests.world import GitRepo, wait_for
 
@@ -212,6 +217,25 @@ def test_a_branch_that_the_script_has_moved_gets_nothing_on_top(stage: Stage, mo
     stage.assert_unharmed()
 
 
+def test_a_script_that_has_moved_its_branch_may_go_on(stage: Stage) -> None:
+    gate = os.environ["GATE"] = str(stage.repo.git_dir / "gate")
+    task(
+        stage,
+        'git commit -q --allow-empty -m "own\n\ndwp-state: ready"\n'
+        'git update-ref "refs/heads/$AYNIG_BRANCH" HEAD\n'
+        'until [ -e "$GATE" ]; do sleep 0.05; done',
+    )
+    with stage.live(poll=0.05) as told:
+        wait_for(
+            lambda: any(notice.state == "ready" for notice in told.of("event")),
+            what="the daemon to see what the script did",
+        )
+        Path(gate).touch()
+        wait_for(lambda: told.of("answer"), what="the run to end")
+    row = told.row("task")
+    assert (row.state, row.exit, row.stopped) == ("ready", 0, None)
+
+
 def test_what_is_not_on_the_branch_that_the_script_has_moved_is_kept(stage: Stage) -> None:
     task(
         stage,
@@ -323,6 +347,7 @@ def test_an_answer_waits_under_its_lease_for_a_clean_working_tree(stage: Stage) 
         (repo.path / "mine").write_text("changed by a person\n")
         gate.touch()
         wait_for(lambda: "dirty-worktree" in told.holds("main"), what="the answer to wait")
+        assert stage.status("main").hold == "dirty-worktree"
         count = states(repo, "main").count("working")
         wait_for(lambda: states(repo, "main").count("working") > count, what="a renewal")
         assert (repo.path / "mine").read_text() == "changed by a person\n"
@@ -466,6 +491,35 @@ def test_a_copy_of_what_another_runner_has_begun_is_not_run(stage: Stage) -> Non
     on_branch(stage.repo, "x\n\ndwp-state: done\n", branch="a")
     assert not stage.run().of("run")
     assert stage.status("b").hold == "answered"
+
+
+def test_a_copy_that_another_runner_begins_just_before_ours_is_not_run(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runners beside us leave no notes, so their doings have to be looked for every time."""
+    for branch in ("first", "second", "a"):
+        task(stage, "true", branch=branch)
+    site = open_site(stage.repo.path)
+    reconciler = Reconciler(site, lambda _started: None)
+    acquire = site.leases.acquire
+
+    def late(event: Event, seen: str | None, run: str, attempt: int) -> Lease:
+        stage.repo.git("branch", "b", "a")
+        on_branch(stage.repo, working("theirs"), branch="b")
+        return acquire(event, seen, run, attempt)
+
+    try:
+        site.scan.look()
+        assert isinstance(reconciler.reconcile(HEADS + "first", Control()), Finished)
+        wait_for(lambda: site.store.solitude() is not None, what="proof that no other is there")
+        assert isinstance(reconciler.reconcile(HEADS + "second", Control()), Finished)
+        monkeypatch.setattr(site.leases, "acquire", late)
+        outcome = reconciler.reconcile(HEADS + "a", Control())
+    finally:
+        site.close()
+    assert isinstance(outcome, Hold)
+    assert outcome.word == "answered"
+    assert states(stage.repo, "a") == ["go"]
 
 
 def test_a_copy_of_a_lease_is_marked_once(stage: Stage) -> None:
