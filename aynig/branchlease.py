@@ -257,20 +257,29 @@ def working_hold(site: Site, event: Event) -> Hold | None:
     now = time.time()
     if not leases_on_branch(site, event):
         reserved = state_hold(event)
-        return (
-            replace(reserved, detail=f"{reserved.detail}: {working.told(now)}")
-            if reserved
-            else None
-        )
+        assert reserved is not None
+        return replace(reserved, detail=f"{reserved.detail}: {working.told(now)}")
     answer = answered_by(site, event)
     if answer:
         return answered_hold(event, answer)
-    sharing = sorted(filter(site.scan.wanted, site.scan.sharing(event.oid)))
-    if sharing and event.ref in sharing[1:]:
-        return copy_hold(sharing[0], now)
+    owner = _owner(site, event, working)
+    if owner != event.ref:
+        return copy_hold(owner, now)
     if working.is_live(now) and not _record(site, event, working).dead:
         return Hold("running", working.told(now), working.until)
     return Hold("expired", f"{working.told(now)}: the next runner marks it {STALLED}")
+
+
+def _owner(site: Site, event: Event, working: Working) -> str:
+    """Of several branches at the same lease, the one that it is marked on once it has run out.
+
+    That of our own record; of others' runs nobody knows, and it is the first by name.
+    """
+    sharing = sorted(filter(site.scan.wanted, site.scan.sharing(event.oid)))
+    if len(sharing) < 2:
+        return event.ref
+    ours = (ref for ref in sharing if _record(site, replace(event, ref=ref), working).oid)
+    return next(ours, sharing[0])
 
 
 def run_began(site: Site, event: Event) -> float:

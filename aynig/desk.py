@@ -398,7 +398,7 @@ class Desk:
             held = _Held(hold, finished.plan.event.oid, 0.0, due)
             self._held[ref] = self._last_hold[ref] = held
             return
-        self._free_copies(finished.plan.event.oid)
+        self._free_copies(finished.plan.event.origin)
         if finished.answer is not None and finished.answer.state in ENDED_STATES:
             self._requeue(_OF_OTHER_TASKS)
         elif finished.ending != "drained" and self._follow:

@@ -138,7 +138,9 @@ class Reconciler:
         # An attempt is one that reached the script.
         lease = replace(lease, attempt=lease.attempt - 1)
         delay = setback.delay_before_start(self._last_delay(claim))
-        return self._give_back(lease, error, None if isinstance(error, WaitUntil) else delay)
+        # A lease on the branch costs two commits each time: it is not taken again at once.
+        passing = isinstance(error, WaitUntil) and claim.stand is None
+        return self._give_back(lease, error, None if passing else delay)
 
     def _give_back(
         self, lease: Lease, error: BaseException, delay: float | None, kept: str = ""

@@ -9,14 +9,17 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from aynig.cli.main import run as command_line
 from aynig.ending import Finished
-from aynig.executors import Control
-from aynig.model import HEADS, Event, Hold, Lease
+from aynig.errors import WaitUntil
+from aynig.executors import Control, Job
+from aynig.executors.subprocess import SubprocessExecutor
+from aynig.model import HEADS, Event, Hold, Lease, RunResult
 from aynig.reconcile import Reconciler
 from aynig.site import open_site
 from tests.stage import Stage, aynig, daemon, sh
@@ -334,6 +337,28 @@ def test_a_later_retry_waits_on_a_new_commit_and_counts_attempts(stage: Stage) -
     assert said(stage.repo)["dwp-attempt"] == "2"
 
 
+class NoRoom(SubprocessExecutor):
+    """A machine that has no room for a process."""
+
+    def execute(self, job: Job, control: Control) -> RunResult:
+        raise WaitUntil("no room for a process")
+
+
+def test_a_machine_without_room_costs_one_lease_and_then_time(stage: Stage) -> None:
+    task(stage, "true")
+    site = replace(open_site(stage.repo.path), executor=NoRoom())
+    try:
+        site.scan.look()
+        for _ in range(3):
+            outcome = Reconciler(site, lambda _started: None).reconcile(HEADS + "task", Control())
+            assert isinstance(outcome, Hold)
+            assert outcome.word == "error"
+    finally:
+        site.close()
+    assert states(stage.repo) == ["go", "working", "go"]
+    assert stage.status().detail.startswith("attempt 1 in")
+
+
 def test_an_answer_waits_under_its_lease_for_a_clean_working_tree(stage: Stage) -> None:
     repo = stage.repo
     repo.commit("File", files={"mine": "1\n"})
@@ -456,10 +481,14 @@ def test_a_dead_runner_of_ours_is_known_at_once(stage: Stage) -> None:
     task(stage, "sleep 600")
     with daemon(stage.repo.path) as found:
         found.wait_for("run", "task")
+        # A copy of the lease, before it by name, is nobody's run.
+        stage.repo.git("branch", "copy", "task")
+        assert stage.status().hold == "running"
         found.process.kill()
         found.process.wait()
     stage.run()
     assert states(stage.repo) == ["go", "working", "stalled"]
+    assert states(stage.repo, "copy") == ["go", "working"]
     stage.assert_unharmed()
 
 
