@@ -272,14 +272,21 @@ def test_a_renewal_by_the_script_is_no_answer(stage: Stage) -> None:
 # --- renewing ------------------------------------------------------------------------------------
 
 
-def test_a_long_script_keeps_its_lease_and_lands_on_top_of_it(stage: Stage, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "answer",
+    ['git commit -q -m "own\n\ndwp-state: ready"', f"{AYNIG} set-state --dwp-state ready"],
+    ids=["git", "set-state"],
+)
+def test_a_long_script_keeps_its_lease_and_lands_on_top_of_it(
+    stage: Stage, tmp_path: Path, answer: str
+) -> None:
     """Its own commit is on the first lease; the renewals lie in between."""
     gate = tmp_path / "gate"
     gate.mkdir()
     script = (
         "git commit -q --allow-empty -m early\n"
         f"until [ -e {gate}/open ]; do sleep 0.05; done\n"
-        'echo x >made; git add made; git commit -q -m "own\n\ndwp-state: ready"'
+        f"echo x >made; git add made; {answer}"
     )
     task(stage, script, more="dwp-lease-seconds: 2\n")
     with stage.live():
@@ -290,7 +297,10 @@ def test_a_long_script_keeps_its_lease_and_lands_on_top_of_it(stage: Stage, tmp_
     assert states(stage.repo)[:1] + states(stage.repo)[-1:] == ["go", "ready"]
     # The branch has only ever moved forward.
     stage.repo.git("merge-base", "--is-ancestor", first, "task")
-    assert stage.repo.git("log", "-3", "--format=%s", "task") == "own\nearly\nworking: go"
+    assert stage.repo.git("log", "-3", "--format=%s", "task") in (
+        "own\nearly\nworking: go",
+        "ready\nearly\nworking: go",
+    )
     runs = stage.repo.git("log", "--format=%(trailers:key=dwp-run-id,valueonly)", "task").split()
     assert len(set(runs)) == 1
     assert stage.repo.git("show", "task:made") == "x"
@@ -704,3 +714,26 @@ def test_in_a_bare_repository_the_default_branch_decides(bare_stage: Stage) -> N
     task(stage, None)
     stage.run()
     assert states(stage.repo)[-2:] == ["working", "done"]
+
+
+def test_whenever_a_daemon_is_killed_no_commit_is_begun_twice(stage: Stage, tmp_path: Path) -> None:
+    """Its tasks are marked for a person then: nobody knows how far a script has come."""
+    log = os.environ["LOG"] = str(tmp_path / "log")
+    Path(log).touch()
+    branches = [f"task/{number}" for number in range(10)]
+    for each in branches:
+        task(stage, 'echo "$AYNIG_COMMIT_HASH" >>"$LOG"; sleep 0.1', branch=each)
+    for kills in range(1, 5):
+        with daemon(stage.repo.path, "--jobs", "2") as found:
+            began = len(Path(log).read_text().split())
+            # A little later each time, so that it is hit in other steps.
+            wait_for(lambda: len(Path(log).read_text().split()) >= min(began + kills % 3, 10))  # noqa: B023
+            found.process.kill()
+            found.process.wait()
+    stage.run()
+    ran = Path(log).read_text().split()
+    assert len(ran) == len(set(ran))
+    ended = [states(stage.repo, each)[-1] for each in branches]
+    assert set(ended) <= {"done", "stalled"}
+    assert ended.count("done") >= 1
+    stage.assert_unharmed()
