@@ -257,8 +257,10 @@ class Reconciler:
             return resolve_working(self._site, event)
         except ConfigError as error:
             return Hold("bad-config", error.advice)
-        except (RefMoved, RefBusy) as error:
+        except RefMoved as error:
             return Hold("busy", str(error), time.time() + FIRST_RECHECK)
+        except WaitUntil as error:
+            return Hold(hold_word(error), told(error), time.time() + FIRST_RECHECK)
 
     def _plan(self, event: Event) -> tuple[Plan, str | None] | Hold:
         try:

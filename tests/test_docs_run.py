@@ -30,6 +30,7 @@ NOT_RUN = {
     ("README.md", 2): "what the demonstration prints",
     ("README.md", 3): "installs from the network",
     ("docs/architecture.md", 0): "a picture",
+    ("docs/dwp.md", 0): "what a history looks like: tests/test_branchlease.py",
     ("docs/one-shot.md", 1): "a line of a crontab",
     ("docs/operating.md", 0): "a unit of systemd",
     ("docs/operating.md", 1): "needs systemd",
@@ -40,6 +41,8 @@ NOT_RUN = {
     ("examples/github-actions/README.md", 2): "tests/examples",
     ("examples/github-actions/README.md", 3): "pushes to a forge: tests/examples",
     ("examples/github-actions/README.md", 4): "a job of GitLab's",
+    ("docs/protocol.md", 2): "a message",
+    ("docs/protocol.md", 3): "a message",
     ("examples/parallel-checks/README.md", 0): "tests/examples",
     ("examples/parallel-checks/README.md", 1): "tests/examples",
     ("examples/review-loop/README.md", 0): "a picture",
@@ -327,3 +330,15 @@ def test_a_daemon_that_a_forge_may_wake(shell: Shell, repo: GitRepo) -> None:
         line = blocks("docs/wake.md")[1].replace("http://127.0.0.1:8737/wake", url)
         assert shell.run(line, repo.path) == "looking again\n"
         assert found.of("problem") == []
+
+
+# --- docs/dwp.md -----------------------------------------------------------------------------
+
+
+def test_the_commands_for_scripts_in_dwp(shell: Shell, repo: GitRepo) -> None:
+    repo.commit("Files", files={"notes.md": "What was found\n"})
+    repo.sync()
+    shell.run(blocks("docs/dwp.md")[1], repo.path)
+    assert repo.message("main^").startswith("Ready\n\nWhat was found\n\ndwp-state: review\n")
+    found = dict(repo.trailers("main"))
+    assert (found["dwp-origin-state"], found["dwp-lease-seconds"]) == ("review", "900")
