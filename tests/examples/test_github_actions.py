@@ -24,7 +24,7 @@ from tests.servers import SmartHttp, beside, require, running
 from tests.world import GitRepo
 
 EXAMPLE = EXAMPLES / "github-actions"
-WORKFLOW: dict[str, Any] = yaml.safe_load((EXAMPLE / ".github/workflows/aynig.yml").read_text())
+WORKFLOW: dict[Any, Any] = yaml.safe_load((EXAMPLE / ".github/workflows/aynig.yml").read_text())
 USER, PASSWORD = "x-access-token", "ghs_notforlogs"
 SECRET = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 # The expressions of the file (`${{ ... }}`), and what they come to in a repository that sets
@@ -36,7 +36,7 @@ TASK = "Add two words\n\nref: a name for a commit\nbranch: a ref\n\naynig: add\n
 
 def on() -> dict[str, Any]:
     """What starts the workflow. The key is a word for yes in YAML 1.1."""
-    found = WORKFLOW.get("on") or WORKFLOW[True]  # type: ignore[call-overload]
+    found = WORKFLOW.get("on") or WORKFLOW[True]
     assert isinstance(found, dict)
     return found
 
