@@ -45,6 +45,8 @@ class Fleet:
         files: dict[str, str | bytes | None] = {
             f".aynig/{state}": sh(script) for state, script in scripts.items()
         }
+        # The tree without files is known to git without being there, and fsck misses it.
+        files["README"] = "A project.\n"
         if workflow is not None:
             files[".aynig/config.yaml"] = workflow
         server.commit("The workflow", files=files)
