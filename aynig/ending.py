@@ -16,6 +16,7 @@ from aynig.errors import (
     RefMoved,
     Refused,
     RepositoryError,
+    Unreachable,
     WaitUntil,
     as_unwritable,
     hold_word,
@@ -74,6 +75,8 @@ def conclude(site: Site, pending: Pending) -> Ended:
         assert pending.answer is not None
         land(site.repo, site.store, pending.plan, pending.lease, pending.answer)
     except RefMoved as error:
+        if _has_landed(site, pending):
+            return _landed(site, pending)
         standing = site.leases.standing(pending.lease)
         renewed = standing is not None and standing.oid != pending.lease.oid
         if standing is not None and renewed and not _has_moved(site, pending):
@@ -86,6 +89,8 @@ def conclude(site: Site, pending: Pending) -> Ended:
         if not isinstance(fault, (WaitUntil, GitFailed)):
             # Nothing that time mends.
             raise
+        if _has_landed(site, pending):
+            return _landed(site, pending)
         # What is in the way was looked at first, and would hide for ever that it is too late.
         if _has_moved(site, pending):
             return _refuse(site, pending, _moved(pending))
@@ -95,16 +100,18 @@ def conclude(site: Site, pending: Pending) -> Ended:
 
 def conclude_again(site: Site, pending: Pending) -> Ended:
     """The same for an answer that could not land before; its lease is renewed first."""
-    answer = pending.answer
-    if answer is not None and site.repo.read_ref(pending.plan.event.ref) == answer.oid:
-        # By a person's hand: `git merge` of the rescue ref, files and all.
-        site.leases.release(pending.lease, answer.oid)
+    if pending.answer is not None and _has_landed(site, pending):
+        # By a person's hand (`git merge` of the rescue ref, files and all), or by a push of ours of
+        # which nobody could tell what became of it.
+        site.leases.release(pending.lease, pending.answer.oid)
         return _landed(site, pending)
     if _has_moved(site, pending):
         return _refuse(site, pending, _moved(pending))
     try:
         renewed = _renewed(site, pending)
     except LeaseLost as error:
+        if _has_landed(site, pending):
+            return _landed(site, pending)
         return _refuse(site, pending, str(error))
     except (WaitUntil, GitFailed):
         return pending
@@ -132,6 +139,7 @@ def _renewed(site: Site, pending: Pending) -> Pending:
 def abandon(site: Site, pending: Pending) -> Finished:
     """Keep the answer and give the lease back: this runner has to stop."""
     plan, lease = pending.plan, pending.lease
+    kept = ""
     try:
         pending = _written(pending)
         kept = pending.kept or _keep(site, pending)
@@ -145,10 +153,17 @@ def abandon(site: Site, pending: Pending) -> Finished:
             lease, 0.0, pending.detail, hold=pending.word, answer=pending.answer.oid, kept=kept
         )
     except (AynigError, OSError) as error:
+        if kept and isinstance(error, Unreachable):
+            # The lease stays as well: who starts here next finds by it what there is to land.
+            return Finished(plan, lease, pending.result, None, "refused", _kept_here(pending, kept))
         site.leases.release(lease, plan.event.oid)
         detail = f"{pending.detail}; the answer could not be kept: {told(error)}"
         return Finished(plan, lease, pending.result, None, "refused", detail)
     return Finished(plan, lease, pending.result, None, "deferred", kept, deferral)
+
+
+def _kept_here(pending: Pending, kept: str) -> str:
+    return f"{pending.detail.rstrip('.')}; the answer is kept under {kept}"
 
 
 def _postpone(site: Site, pending: Pending, error: Refused) -> Ended:
@@ -250,12 +265,23 @@ def _written(pending: Pending) -> Pending:
 def _landed(site: Site, pending: Pending) -> Finished:
     plan, answer = pending.plan, pending.answer
     assert answer is not None
-    site.scan.note(plan.event.ref, answer.oid)
+    if site.repo.read_ref(plan.event.ref) == answer.oid:
+        site.scan.note(plan.event.ref, answer.oid)
     site.answers.note(answer.oid, plan.event.origin)
     if pending.kept:
         # Not before: a crash in between leaves one ref too many, and loses nothing.
         drop_rescue(site.store, pending.kept, answer.oid)
     return Finished(plan, pending.lease, pending.result, answer, "answered")
+
+
+def _has_landed(site: Site, pending: Pending) -> bool:
+    """Is the answer on its branch, where others may have gone on from it by now?
+
+    Nobody else has made that commit, so however it came there, it was accepted.
+    """
+    tip = site.repo.read_ref(pending.plan.event.ref)
+    answer = pending.answer
+    return answer is not None and tip is not None and site.repo.descends(tip, answer.oid)
 
 
 def _has_moved(site: Site, pending: Pending) -> bool:

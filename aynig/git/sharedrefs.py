@@ -117,7 +117,10 @@ class SharedRefs:
         """
         try:
             self._mirror.sync(leases=True)
-        except (AynigError, OSError):
+        except (AynigError, OSError) as blind:
+            if isinstance(error, RefMoved) and isinstance(blind, WaitUntil):
+                # By a push of our own, perhaps, whose outcome is unknown: nothing is decided.
+                raise blind from error
             raise error from None
         found = {edit.ref: self._mirror.said(edit.ref) for edit in edits}
         if all(found[edit.ref] == edit.new for edit in edits):
