@@ -115,6 +115,9 @@ class Engine:
         May be called from a signal handler and from any thread.
         """
         self._stops += 1
+        # Also where the loop itself is at a look: the last one of a run that is to end.
+        for desk in list(self._desks.values()):
+            desk.end_looks()
         self._waker.wake()
 
     def look_again(self) -> None:
@@ -463,7 +466,9 @@ class Engine:
         scripts = sum(desk.scripts for desk in self._desks.values())
         self._observe(notices.of_drain(scripts, at_once=at_once))
         for desk in self._desks.values():
-            desk.drain(0.0 if at_once else desk.site.settings.grace)
+            grace = 0.0 if at_once else desk.site.settings.grace
+            desk.drain(grace)
+            desk.hurry(grace)
 
     def _end(self) -> None:
         """Leave nothing behind: in this order, because a run that ends still writes refs."""
@@ -479,6 +484,7 @@ class Engine:
         for desk in self._desks.values():
             desk.abandon_pending()
             desk.site.leases.settle()
+            desk.end_looks()
             _publish(desk.site)
             if desk.key in self._announcements and self._stops < 2:
                 self._announcements[desk.key].withdraw()

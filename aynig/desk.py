@@ -469,6 +469,16 @@ class Desk:
                 self._observe(notices.of_problem(self.site.name, told(error)))
                 continue
             self._observe(notices.of_finish(self.site, finished))
+    def hurry(self, grace: float) -> None:
+        """Have no patience with a remote that does not answer, once `grace` seconds are over."""
+        if self.site.mirror is not None:
+            self.site.mirror.remote.patience.end(grace)
+
+    def end_looks(self) -> None:
+        """Look at the remote no more; from any thread."""
+        if self.site.mirror is not None:
+            self.site.mirror.remote.patience.end_looks()
+
         self._pending.clear()
 
 

@@ -269,6 +269,15 @@ class Settings:
             many=True,
         ),
     )
+    remote_timeout: float = field(
+        default=MINUTE,
+        metadata=_row(
+            "remoteTimeout",
+            Span(low=1, high=DAY),
+            "60s",
+            "How long a remote may take to answer before it counts as away.",
+        ),
+    )
     branches: tuple[str, ...] = field(
         default=(),
         metadata=_row(

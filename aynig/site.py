@@ -120,7 +120,8 @@ def open_remote_site(
     """
     clone = Repo.open(path)
     settings = load_settings(clone, **flags)
-    repo, line = open_mirror(clone, find_address(clone, remote))
+    address = find_address(clone, remote)
+    repo, line = open_mirror(clone, address, timeout=settings.remote_timeout)
     repo.sync_objects()
     return make_site(repo, settings, log_level=log_level, line=line, clone=clone)
 

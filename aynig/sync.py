@@ -72,11 +72,14 @@ class Sync:
         try:
             self._settle()
             self._refs.publish()
-            self._changed = self._mirror.sync(leases=leases)
+            with self._mirror.remote.patience.looking():
+                self._changed = self._mirror.sync(leases=leases)
             if not self.fresh:
                 self._first()
         except (AynigError, OSError) as error:
-            self.fault = told(error).rstrip(".")
+            # One that we have ended ourselves says nothing about the remote.
+            if self._mirror.remote.patience.has_looks:
+                self.fault = told(error).rstrip(".")
         except Exception as error:
             self.fault = repr(error)
         else:

@@ -18,8 +18,8 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("addresses", "durations", "trailers", "processes", "signatures", "wakesecret"),
     ("dialects", "config", "settings", "wakerequest"),
     (
-        "git.command", "git.disk", "git.indexfile", "git.inert", "git.names", "git.reffiles",
-        "git.versions",
+        "git.command", "git.disk", "git.indexfile", "git.inert", "git.names", "git.patience",
+        "git.reffiles", "git.versions",
     ),
     ("git.repo", "git.settingsfile", "git.snapshot", "git.survey", "git.complaints", "git.line"),
     ("git.locks", "git.trees", "git.history", "git.shared", "git.address", "git.replay"),

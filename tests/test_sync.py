@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 
 from aynig.errors import Unreachable
+from aynig.git.patience import Patience
 from aynig.sync import LONGEST, Sync
 
 
@@ -18,6 +19,8 @@ class Remote:
         self.changed = False
         self.error: Exception | None = None
         self.firsts = 0
+        self.remote = self
+        self.patience = Patience()
 
     def publish(self) -> None:
         pass
@@ -120,3 +123,12 @@ def test_an_error_that_nobody_foresaw_ends_no_thread(looks: Sync, remote: Remote
     remote.error = ZeroDivisionError("ours")
     look(looks)
     assert "ZeroDivisionError" in looks.fault
+
+
+def test_a_look_that_we_end_ourselves_is_no_fault_of_the_remote(
+    looks: Sync, remote: Remote
+) -> None:
+    remote.error = Unreachable("away")
+    remote.patience.end_looks()
+    look(looks)
+    assert (looks.fault, looks.fresh) == ("", False)

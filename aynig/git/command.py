@@ -9,7 +9,9 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -33,6 +35,8 @@ _KEPT_VARIABLES = (
 
 # How long, in seconds, a git that was told to end may take for it.
 _TERM_PATIENCE = 5.0
+# How often, in seconds, it is asked whether a command whose time may change has had its time.
+_GLANCE = 0.2
 
 SAFE_SETTINGS = (
     "-c", "core.hooksPath=/dev/null",
@@ -71,12 +75,14 @@ def run_git(
     env: Mapping[str, str] | None = None,
     stdin: bytes = b"",
     cwd: Path | None = None,
-    timeout: float | None = None,
+    until: Callable[[], float] | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
     """Run one git command to its end; the caller looks at the exit status.
 
+    `until` says by when, on the monotonic clock, it has to have ended; it is asked again and again.
+
     Raises GitFailed where it could not be started at all, Unwritable where a limit of file sizes
-    ended it, subprocess.TimeoutExpired where it took longer than `timeout` seconds and was ended.
+    ended it, subprocess.TimeoutExpired where it had not ended in time and was ended.
     """
     command = ["git", *SAFE_SETTINGS, *settings]
     extra = dict(env or {})
@@ -85,26 +91,55 @@ def run_git(
     if work_tree is not None:
         command.append(f"--work-tree={work_tree}")
         cwd = cwd or work_tree
-    try:
-        child = start_git(
-            [*command, *args],
-            cwd=cwd,
-            env=clean_environment(extra),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-    except (OSError, ValueError) as error:
-        raise _not_started(error, cwd) from error
-    try:
-        output, complaints = child.communicate(stdin, timeout)
-    finally:
-        if child.returncode is None:
-            _end(child)
-        OWN.ended(child.pid)
+    with _held(stdin) if until is not None and stdin else contextlib.nullcontext() as held:
+        try:
+            child = start_git(
+                [*command, *args],
+                cwd=cwd,
+                env=clean_environment(extra),
+                stdin=subprocess.PIPE if held is None else held,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+        except (OSError, ValueError) as error:
+            raise _not_started(error, cwd) from error
+        try:
+            output, complaints = _communicate(child, stdin, until)
+        finally:
+            if child.returncode is None:
+                _end(child)
+            OWN.ended(child.pid)
     if child.returncode == -signal.SIGXFSZ:
         # It could not say so itself: a limit of file sizes ends a program that does not expect it.
         raise file_too_large(git_dir or cwd or "git")
     return subprocess.CompletedProcess(command, child.returncode, output, complaints)
+
+
+@contextlib.contextmanager
+def _held(stdin: bytes) -> Iterator[IO[bytes]]:
+    """A file to read the input from.
+
+    Of a pipe, `Popen.communicate` forgets what it had not written yet when its time was over.
+    """
+    with tempfile.TemporaryFile() as file:
+        file.write(stdin)
+        file.seek(0)
+        yield file
+
+
+def _communicate(
+    child: subprocess.Popen[bytes], stdin: bytes, until: Callable[[], float] | None
+) -> tuple[bytes, bytes]:
+    """Output and complaints of a child that may have been given its input already."""
+    if until is None:
+        return child.communicate(stdin)
+    while True:
+        left = max(until() - time.monotonic(), 0.0)
+        try:
+            return child.communicate(timeout=min(left, _GLANCE))
+        except subprocess.TimeoutExpired:
+            if until() <= time.monotonic():
+                raise
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
@@ -135,9 +170,10 @@ def start_git(
     env: Mapping[str, str],
     stdout: int | IO[bytes],
     stderr: int | IO[bytes],
+    stdin: int | IO[bytes] = subprocess.PIPE,
     cwd: Path | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start git in a session of its own, its input a pipe; `OWN.ended` when it is waited for.
+    """Start git in a session of its own; `OWN.ended` when it is waited for.
 
     A session of its own keeps a signal to our process group from stopping git between two lock
     files (design section 5).
@@ -147,7 +183,7 @@ def start_git(
             command,
             cwd=cwd,
             env=env,
-            stdin=subprocess.PIPE,
+            stdin=stdin,
             stdout=stdout,
             stderr=stderr,
             bufsize=0,

@@ -25,7 +25,7 @@ from aynig.git.disk import discard, empty_trash, write_whole
 from aynig.git.line import Line, sweep
 from aynig.git.locks import clear_private_locks
 from aynig.git.refs import RefEdit, RefStore, pack_many_refs
-from aynig.git.remote import Heads, Remote
+from aynig.git.remote import TIMEOUT, Heads, Remote
 from aynig.git.repo import Repo
 from aynig.git.snapshot import RefReader
 from aynig.model import HEADS, LEASES
@@ -250,10 +250,10 @@ def mirror_place(clone: Repo, address: Address) -> Path:
     return clone.home / "remotes" / f"{plain}-{mark.hexdigest()[:8]}.git"
 
 
-def open_mirror(clone: Repo, address: Address) -> tuple[Repo, Remote]:
+def open_mirror(clone: Repo, address: Address, *, timeout: float = TIMEOUT) -> tuple[Repo, Remote]:
     """The mirror of a remote of `clone`, made where there is none yet, and the way to the remote.
 
-    Raises GitFailed, Unwritable.
+    `timeout` as for `Remote`. Raises GitFailed, Unwritable.
     """
     place = mirror_place(clone, address)
     _sweep_half_made(place)
@@ -262,7 +262,8 @@ def open_mirror(clone: Repo, address: Address) -> tuple[Repo, Remote]:
     _configure(clone, place, address)
     repo = Repo.open(place)
     sweep(repo.home / "lines")
-    return repo, Remote(Line(repo.home / "lines"), repo.common_dir / "objects", address)
+    line, objects = Line(repo.home / "lines"), repo.common_dir / "objects"
+    return repo, Remote(line, objects, address, timeout=timeout)
 
 
 def _make(clone: Repo, place: Path) -> None:

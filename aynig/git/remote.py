@@ -6,8 +6,10 @@ section 5). Each call is one git command. It runs in a git directory of its own 
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,7 @@ from aynig.git.address import Address, redact
 from aynig.git.command import run_git
 from aynig.git.complaints import Complaint, complaint_of
 from aynig.git.line import Line
+from aynig.git.patience import Patience
 from aynig.git.refs import RefEdit
 from aynig.model import LEASES
 from aynig.text import shorten
@@ -69,6 +72,7 @@ class Remote:
         self.line = line
         self._objects = objects
         self._timeout = timeout
+        self.patience = Patience()
         # For tests and figures: called with the arguments of each git command.
         self.observe: Callable[[Sequence[str]], None] = lambda args: None
 
@@ -175,7 +179,10 @@ class Remote:
         may_fail: bool = False,
     ) -> subprocess.CompletedProcess[bytes]:
         self.observe(args)
-        limit = timeout or self._timeout
+        limit = max(timeout or 0.0, self._timeout)
+        began, until = time.monotonic(), self.patience.until(limit)
+        if until() == -math.inf:
+            raise self._silent("does not answer")
         try:
             done = run_git(
                 self.line.ready(),
@@ -184,13 +191,12 @@ class Remote:
                 env=self._environment(),
                 stdin=stdin,
                 cwd=self.address.cwd,
-                timeout=limit,
+                until=until,
             )
         except subprocess.TimeoutExpired as error:
-            raise Unreachable(
-                f"{self.name} at {redact(self.address.url)} has not answered for {limit:g} s",
-                hint="See whether the server runs and the network is up.",
-            ) from error
+            self.patience.exhausted()
+            waited = time.monotonic() - began
+            raise self._silent(f"has not answered for {waited:.0f} s") from error
         if done.returncode and not may_fail:
             complaint = complaint_of(b"", done.stderr)
             if complaint.kind == "unwritable" and args[0] == "fetch":
@@ -198,6 +204,12 @@ class Remote:
                 raise _unwritable_here(complaint, self._objects)
             raise self._as_error(complaint)
         return done
+
+    def _silent(self, what: str) -> Unreachable:
+        where = f"{self.name} at {redact(self.address.url)}"
+        return Unreachable(
+            f"{where} {what}", hint="See whether the server runs and the network is up."
+        )
 
     def _environment(self) -> dict[str, str]:
         found = self.address.variables() | {

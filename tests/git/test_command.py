@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 
 from aynig.errors import GitFailed
 from aynig.git.command import SAFE_SETTINGS, clean_environment, git_text, reason, run_git
-from aynig.processes import OWN
+from aynig.processes import OWN, is_running
 from tests.world import GitRepo
 
 ELSEWHERE = {
@@ -157,3 +158,38 @@ def test_a_git_that_is_killed_is_told_by_its_status(repo: GitRepo) -> None:
 
 def test_the_safe_settings_are_known_to_git() -> None:
     subprocess.run(["git", *SAFE_SETTINGS, "version"], check=True, capture_output=True)
+
+
+def test_a_command_whose_time_is_over_is_ended_with_all_that_it_started(
+    repo: GitRepo, tmp_path: Path
+) -> None:
+    started = tmp_path / "started"
+    repo.git("config", "alias.hang", f"!sleep 1000 & echo $! >'{started}'; wait")
+    asked = []
+
+    def until() -> float:
+        """It has all the time, until the child is there."""
+        asked.append(1)
+        return 0.0 if started.exists() and started.read_text() else math.inf
+
+    with pytest.raises(subprocess.TimeoutExpired):
+        run_git(repo.git_dir, ["hang"], until=until)
+    assert asked
+    assert not is_running(int(started.read_text()))
+
+
+def test_input_arrives_whole_also_where_the_time_is_looked_at_meanwhile(
+    repo: GitRepo, tmp_path: Path
+) -> None:
+    """`Popen.communicate` forgets the rest of it once it was interrupted."""
+    repo.git("config", "alias.slow", f"!while [ ! -e '{tmp_path}/go' ]; do sleep 0.05; done; cat")
+    asked = []
+
+    def until() -> float:
+        asked.append(1)
+        if len(asked) > 3:
+            (tmp_path / "go").touch()
+        return math.inf
+
+    data = b"x" * 300_000
+    assert run_git(repo.git_dir, ["slow"], stdin=data, until=until).stdout == data
