@@ -172,7 +172,13 @@ class Engine:
 
     def _take_up(self, place: Place) -> None:
         site = place.site = place.site or place.open()
-        desk = Desk(site, self._observe, follow=self._follow, sync=self._make_sync(site))
+        desk = Desk(
+            site,
+            self._observe,
+            follow=self._follow,
+            sync=self._make_sync(site),
+            goes_on=not self._until_quiet,
+        )
         if desk.key in self._desks:
             raise UsageError(f"it is the same as {self._desks[desk.key].site.name}")
         for leftover in recover(site):
@@ -217,9 +223,9 @@ class Engine:
 
     def _complain(self) -> None:
         """Where a run ends because nothing can be read any more, that is no success."""
-        for desk in self._desks.values():
-            if desk.fault and self._until_quiet:
-                raise RepositoryError(desk.fault)
+        faults = [desk.fault for desk in self._desks.values() if desk.fault]
+        if faults and self._until_quiet and not self._stops:
+            raise RepositoryError("; ".join(faults))
 
     def _hang_doorbell(self, desk: Desk, repo: Repo) -> Doorbell:
         name = str(desk.site.holder.pid)
@@ -478,13 +484,13 @@ class Engine:
             bell.close()
         for desk in self._desks.values():
             desk.drain(0.0)
+            desk.end_looks()
         self._threads.shutdown(wait=True)
         self._collect()
         self._watcher.stop()
         for desk in self._desks.values():
             desk.abandon_pending()
             desk.site.leases.settle()
-            desk.end_looks()
             _publish(desk.site)
             if desk.key in self._announcements and self._stops < 2:
                 self._announcements[desk.key].withdraw()

@@ -107,8 +107,15 @@ class Desk:
     but for `started`."""
 
     def __init__(
-        self, site: Site, observe: Observer, *, follow: bool, sync: Sync | None = None
+        self,
+        site: Site,
+        observe: Observer,
+        *,
+        follow: bool,
+        sync: Sync | None = None,
+        goes_on: bool = True,
     ) -> None:
+        """`goes_on`: is it looked again and again, also where nothing can be read for a while?"""
         self.site = site
         # The looks at the remote, where the tasks are those of one.
         self.sync = sync
@@ -118,6 +125,7 @@ class Desk:
         self.fault = ""
         self._observe = observe
         self._follow = follow
+        self._goes_on = goes_on
         self._reconciler = Reconciler(site, self.started)
         self._queue: deque[str] = deque()
         self._queued: set[str] = set()
@@ -161,9 +169,10 @@ class Desk:
         self.settled = True
         if fault != self.fault:
             self.fault = fault
-            self._observe(
-                notices.of_problem(self.site.name, f"{fault.rstrip('.')}; tried again at each look")
-            )
+            if self._goes_on:
+                # Otherwise it is what the run ends with, and is told then.
+                text = f"{fault.rstrip('.')}; tried again at each look"
+                self._observe(notices.of_problem(self.site.name, text))
 
     def _look(self, *, first: bool, afresh: bool) -> None:
         scan = self.site.scan
@@ -460,15 +469,6 @@ class Desk:
         for active in list(self._active.values()):
             active.control.stop("drained", grace)
 
-    def abandon_pending(self) -> None:
-        """Keep the answers that could not land, and give their leases back."""
-        for pending in self._pending.values():
-            try:
-                finished = self._reconciler.abandon(pending)
-            except (AynigError, OSError) as error:
-                self._observe(notices.of_problem(self.site.name, told(error)))
-                continue
-            self._observe(notices.of_finish(self.site, finished))
     def hurry(self, grace: float) -> None:
         """Have no patience with a remote that does not answer, once `grace` seconds are over."""
         if self.site.mirror is not None:
@@ -479,6 +479,15 @@ class Desk:
         if self.site.mirror is not None:
             self.site.mirror.remote.patience.end_looks()
 
+    def abandon_pending(self) -> None:
+        """Keep the answers that could not land, and give their leases back."""
+        for pending in self._pending.values():
+            try:
+                finished = self._reconciler.abandon(pending)
+            except (AynigError, OSError) as error:
+                self._observe(notices.of_problem(self.site.name, told(error)))
+                continue
+            self._observe(notices.of_finish(self.site, finished))
         self._pending.clear()
 
 
