@@ -25,6 +25,8 @@ from aynig.records import (
     holder_pairs,
     read_record,
     unwritten,
+    worker_of,
+    worker_pairs,
     write_record,
     written,
 )
@@ -49,6 +51,14 @@ def lease_name(ref: str) -> str:
     return LEASES + digest.hexdigest()
 
 
+def time_left(lease: Lease, now: float) -> float:
+    """How long a lease lasts from `now` on if nobody renews it, in seconds, never negative.
+
+    By the clock of whoever wrote it: for people to read, and to decide nothing by.
+    """
+    return min(max(lease.time + lease.seconds - now, 0.0), lease.seconds)
+
+
 class Leases:
     """The leases of one repository, as one runner sees and takes them."""
 
@@ -60,12 +70,17 @@ class Leases:
         *,
         seconds: float,
         is_alive: Callable[[Holder], bool | None],
+        agent: str = "",
+        roles: tuple[str, ...] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`agent` and `roles` are told to people who look who is at work."""
         self._repo = repo
         self._store = store
         self._holder = holder
         self._seconds = seconds
+        self._agent = agent
+        self._roles = roles
         self._is_alive = is_alive
         self._clock = clock
         self._mutex = threading.Lock()
@@ -120,6 +135,8 @@ class Leases:
             seconds=self._seconds,
             attempt=attempt,
             time=int(time.time()),
+            agent=self._agent,
+            roles=self._roles,
         )
         lease = replace(lease, oid=self._write(lease))
         self._held.add(run)
@@ -259,6 +276,7 @@ class Leases:
                 *holder_pairs(lease.holder),
                 ("seconds", f"{lease.seconds:g}"),
                 ("attempt", str(lease.attempt)),
+                *worker_pairs(lease.agent, lease.roles),
                 # Two equal claims in one second would be the same object, and both would succeed.
                 ("nonce", uuid.uuid4().hex),
             ],
@@ -298,6 +316,7 @@ def read_lease(repo: Repo, name: str, oid: str) -> Lease | Deferral | str:
 
 def _to_lease(name: str, record: Record) -> Lease:
     fields = record.fields
+    agent, roles = worker_of(fields)
     return Lease(
         name=name,
         oid=record.oid,
@@ -308,6 +327,8 @@ def _to_lease(name: str, record: Record) -> Lease:
         seconds=float(fields["seconds"]),
         attempt=int(fields["attempt"]),
         time=record.time,
+        agent=agent,
+        roles=roles,
     )
 
 

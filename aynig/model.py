@@ -213,6 +213,9 @@ class Lease:
     seconds: float
     attempt: int
     time: int
+    # Who the holder takes tasks as: for people to read.
+    agent: str = ""
+    roles: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

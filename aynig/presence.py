@@ -25,7 +25,8 @@ from aynig.records import (
     holder_of,
     holder_pairs,
     read_record,
-    unwritten,
+    worker_of,
+    worker_pairs,
     write_record,
     written,
 )
@@ -77,8 +78,7 @@ def write_presence(repo: Repo, card: Card, since: float, seconds: float = SECOND
         [
             ("kind", "runner"),
             *holder_pairs(card.holder),
-            *([("agent", written(card.agent))] if card.agent else []),
-            *([("roles", " ".join(card.roles))] if card.roles else []),
+            *worker_pairs(card.agent, card.roles),
             ("jobs", str(card.jobs)),
             ("seconds", f"{seconds:g}"),
             ("since", f"{since:.3f}"),
@@ -94,14 +94,15 @@ def read_presence(repo: Repo, name: str, oid: str) -> Presence | None:
     if record is None:
         return None
     fields = record.fields
+    agent, roles = worker_of(fields)
     try:
         found = Presence(
             name=name,
             oid=oid,
             card=Card(
                 holder=holder_of(fields),
-                agent=unwritten(fields.get("agent", "")),
-                roles=tuple(fields.get("roles", "").split()),
+                agent=agent,
+                roles=roles,
                 jobs=int(fields["jobs"]),
             ),
             seconds=float(fields["seconds"]),

@@ -17,8 +17,8 @@ from aynig.errors import RepositoryError
 from aynig.git.repo import Repo
 from aynig.model import Holder, Trailer
 
-# git allows these in the name of a branch; in the value of a trailer they are refused.
-_NOT_IN_VALUES = re.compile("[%\x7f-\x9f\u2028\u2029]")
+# Some of these git allows in the name of a branch; in the value of a trailer they are refused.
+_NOT_IN_VALUES = re.compile("[%\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,17 @@ def holder_of(fields: Mapping[str, str]) -> Holder:
         boot=fields["boot"],
         started=fields["started"],
     )
+
+
+def worker_pairs(agent: str, roles: Sequence[str]) -> list[tuple[str, str]]:
+    """Who a runner takes tasks as; nothing where it has neither name nor role."""
+    pairs = [("agent", written(agent)), ("roles", " ".join(roles))]
+    return [(key, value) for key, value in pairs if value]
+
+
+def worker_of(fields: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
+    """The name and the roles that `worker_pairs` wrote."""
+    return unwritten(fields.get("agent", "")), tuple(fields.get("roles", "").split())
 
 
 class Sightings:

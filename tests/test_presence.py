@@ -98,7 +98,7 @@ def announced(fleet: Fleet) -> list[str]:
 
 @pytest.mark.parametrize(
     "card",
-    [BOB, Card(HOLDER, "", (), 1), Card(HOLDER, "50% of b\u2028b", ("r",), 2)],
+    [BOB, Card(HOLDER, "", (), 1), Card(HOLDER, "50% of\tb\u2028b", ("r",), 2)],
     ids=["all of it", "nobody in particular", "an odd name"],
 )
 def test_a_record_says_who_is_there(repo: GitRepo, card: Card) -> None:
