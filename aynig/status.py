@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import calendar
+import contextlib
+import math
 import time
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
 
 from aynig.branchlease import run_began, working_hold
+from aynig.durations import format_duration
 from aynig.errors import ConfigError, RepositoryError, Unwritable
 from aynig.facts import gather
 from aynig.git.checkouts import BEFORE_AN_ANSWER, find_checkout, obstacle
+from aynig.lease import time_left
 from aynig.model import Deferral, Event, Hold, Lease, Plan, branch_of
 from aynig.onbranch import WORKING, read_working
 from aynig.plan import make_plan, state_hold
@@ -43,6 +47,9 @@ class StatusRow:
     until: float | None = None
     run: str | None = None
     runner: str | None = None
+    # Of the lease, by the clock of whoever wrote it.
+    lease_seconds: float | None = None
+    lease_left: float | None = None
     last_answer: RunRow | None = None
 
 
@@ -77,16 +84,22 @@ def _task_row(site: Site, ref: str, tip: Tip, tips: Set[str]) -> StatusRow:
         return at_work
     hold, lease, tried = _hold(site, ref, tip)
     run = lease.run if lease is not None else None
+    left = time_left(lease, time.time()) if lease is not None else None
+    detail = hold.detail if hold is not None else _readiness(site, tried)
+    if lease is not None and hold is not None and hold.word == "running":
+        detail += f", {lease_left_text(lease.seconds, left or 0.0)}"
     return StatusRow(
         branch=branch_of(ref),
         tip=tip.oid,
         state=tip.state or None,
         hold=hold.word if hold is not None else None,
-        detail=hold.detail if hold is not None else _readiness(site, tried),
-        since=_run_time(run) or tip.time,
+        detail=detail,
+        since=run_time(run) or tip.time,
         until=hold.until if hold is not None and hold.word in _TIMED else None,
         run=run,
         runner=lease.holder.runner if lease is not None else None,
+        lease_seconds=lease.seconds if lease is not None else None,
+        lease_left=left,
         last_answer=_last_answer(site, ref, tip.oid, tips),
     )
 
@@ -120,6 +133,14 @@ def _row_of_lease(site: Site, ref: str, tip: Tip, tips: Set[str]) -> StatusRow |
         runner=working.runner or None,
         last_answer=_last_answer(site, ref, tip.oid, tips),
     )
+
+
+def lease_left_text(seconds: float, left: float) -> str:
+    """What is left of a lease, for people: `lease 41s of 1m left`."""
+    whole = format_duration(seconds)
+    if not left:
+        return f"its lease of {whole} was not renewed in time"
+    return f"lease {format_duration(float(math.ceil(left)))} of {whole} left"
 
 
 def _hold(site: Site, ref: str, tip: Tip) -> tuple[Hold | None, Lease | None, Deferral | None]:
@@ -186,14 +207,24 @@ def _readiness(site: Site, tried: Deferral | None) -> str:
 
 def runners(site: Site) -> list[str]:
     """The processes that listen for a poke in this repository, by process id."""
-    try:
-        names = [entry.name for entry in (site.repo.home / "wake").iterdir()]
-    except OSError:
-        return []
-    return [name for name in names if name.isdigit()]
+    return [str(pid) for pid, whole, _ in _doorbells(site) if whole]
 
 
-def _run_time(run: str | None) -> float | None:
+def listening(site: Site) -> list[tuple[int, float]]:
+    """The same, and those that work on a part of its tasks; each with since when."""
+    return [(pid, since) for pid, _, since in _doorbells(site)]
+
+
+def _doorbells(site: Site) -> Iterator[tuple[int, bool, float]]:
+    """Process id, whether it works on all tasks, and when its doorbell was hung up."""
+    with contextlib.suppress(OSError):
+        for entry in (site.repo.home / "wake").iterdir():
+            pid, dot, part = entry.name.partition(".")
+            if pid.isdigit() and part in ("", "part"):
+                yield int(pid), not dot, entry.stat().st_mtime
+
+
+def run_time(run: str | None) -> float | None:
     """When a run began, from its id."""
     stamp = (run or "").partition("-")[0]
     try:

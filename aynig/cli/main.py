@@ -24,6 +24,7 @@ COMMANDS = {
     "run": "Run all that is actionable now, follow chains until quiet, and end.",
     "daemon": "Watch repositories and run their tasks until told to stop.",
     "status": "Show a row a branch: its state, and what holds it.",
+    "runners": "Show a row a runner: what it is running, or that it is idle.",
     "log": "Show the story of a task: each state, who executed it, how long.",
     "logs": "Show what a script printed, also while it runs.",
     "retry": "Write a new commit with the state that failed.",

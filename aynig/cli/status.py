@@ -51,6 +51,8 @@ def _as_json(row: StatusRow) -> dict[str, Any]:
         "until": timestamp(row.until),
         "run": row.run,
         "runner": row.runner,
+        "lease_seconds": row.lease_seconds,
+        "lease_left": None if row.lease_left is None else round(row.lease_left, 3),
         "last_answer": row_as_json(last) if last is not None else None,
     }
 
