@@ -177,7 +177,7 @@ class Engine:
             self._observe,
             follow=self._follow,
             sync=self._make_sync(site),
-            goes_on=not self._until_quiet,
+            patient=not self._until_quiet,
         )
         if desk.key in self._desks:
             raise UsageError(f"it is the same as {self._desks[desk.key].site.name}")
@@ -223,8 +223,12 @@ class Engine:
 
     def _complain(self) -> None:
         """Where a run ends because nothing can be read any more, that is no success."""
-        faults = [desk.fault for desk in self._desks.values() if desk.fault]
-        if faults and self._until_quiet and not self._stops:
+        faults = [
+            desk.fault if desk.sync is None else f"{desk.site.name}: {desk.fault}"
+            for desk in self._desks.values()
+            if desk.fault and self._until_quiet and not self._stops
+        ]
+        if faults:
             raise RepositoryError("; ".join(faults))
 
     def _hang_doorbell(self, desk: Desk, repo: Repo) -> Doorbell:

@@ -113,9 +113,9 @@ class Desk:
         *,
         follow: bool,
         sync: Sync | None = None,
-        goes_on: bool = True,
+        patient: bool = True,
     ) -> None:
-        """`goes_on`: is it looked again and again, also where nothing can be read for a while?"""
+        """Not `patient`: whoever ends the work tells what is wrong with the repository then."""
         self.site = site
         # The looks at the remote, where the tasks are those of one.
         self.sync = sync
@@ -125,7 +125,7 @@ class Desk:
         self.fault = ""
         self._observe = observe
         self._follow = follow
-        self._goes_on = goes_on
+        self._patient = patient
         self._reconciler = Reconciler(site, self.started)
         self._queue: deque[str] = deque()
         self._queued: set[str] = set()
@@ -158,21 +158,25 @@ class Desk:
             self._fail(told(error))
             return
         if self.sync is not None and self.sync.fault:
-            self._fail(self.sync.fault)
+            self._fail(self._without_name(self.sync.fault))
             return
         if self.fault:
             self.fault = ""
             self._observe(notices.of_watching(self.site))
             self._requeue(_OF_THE_REPOSITORY)
 
+    def _without_name(self, fault: str) -> str:
+        """What is wrong with a remote: that of the site names the remote already."""
+        mirror = self.site.mirror
+        return fault.removeprefix(f"{mirror.remote.name}: ") if mirror is not None else fault
+
     def _fail(self, fault: str) -> None:
         self.settled = True
-        if fault != self.fault:
-            self.fault = fault
-            if self._goes_on:
-                # Otherwise it is what the run ends with, and is told then.
-                text = f"{fault.rstrip('.')}; tried again at each look"
-                self._observe(notices.of_problem(self.site.name, text))
+        known, self.fault = self.fault, fault
+        if fault != known and self._patient:
+            self._observe(
+                notices.of_problem(self.site.name, f"{fault.rstrip('.')}; tried again at each look")
+            )
 
     def _look(self, *, first: bool, afresh: bool) -> None:
         scan = self.site.scan

@@ -11,7 +11,7 @@ from aynig.git.address import redact
 from aynig.git.repo import Repo
 from aynig.settings import HERE
 from aynig.site import Site, load_settings, open_place
-from aynig.text import quote
+from aynig.text import quote, shell_word
 
 remote_option = click.option(
     "--remote",
@@ -42,8 +42,8 @@ def open_one(remote: str | None = None, **flags: object | None) -> Site:
     names = remotes_of(".", (remote,) if remote else ())
     if len(names) > 1:
         raise UsageError(
-            f"there are several remotes: {', '.join(quote(redact(name)) for name in names)}",
-            hint="Name one with --remote.",
+            f"aynig.remote names several: {', '.join(quote(redact(name)) for name in names)}",
+            hint=f"Name one of them: --remote {shell_word(redact(names[0]))}",
         )
     site = open_place(".", names[0], **flags)
     if site.mirror is not None:

@@ -32,10 +32,11 @@ def row_as_json(row: RunRow) -> dict[str, Any]:
     }
 
 
-def print_run_table(rows: Sequence[RunRow]) -> None:
-    """The closing table of `aynig run`."""
+def print_run_table(rows: Sequence[RunRow], *, held: int = 0, where: str = "") -> None:
+    """The closing table of `aynig run`; `where` is the command that tells of `held` tasks."""
+    waiting = f"{held} {'task is' if held == 1 else 'tasks are'} held, see `{where}`"
     if not rows:
-        print("Nothing to run.")
+        print(f"Nothing to run: {waiting}." if held else "Nothing to run.")
         return
     print_table(
         ("branch", "state", "answer", "exit", "took", "commit", "message"),
@@ -58,7 +59,7 @@ def print_run_table(rows: Sequence[RunRow]) -> None:
     interrupted = sum(row.interrupted for row in rows)
     if interrupted:
         counts.append(f"{interrupted} interrupted")
-    print(f"{', '.join(counts)}.")
+    print(f"{', '.join(counts)}." + (f" {waiting[0].upper()}{waiting[1:]}." if held else ""))
 
 
 def took(row: RunRow) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
 import click
 
 from aynig.cli.output import json_option, print_json
@@ -18,9 +21,16 @@ from aynig.cli.work import (
     signals,
 )
 from aynig.daemon import Engine
+from aynig.errors import AynigError
+from aynig.git.address import redact
 from aynig.notices import Notice
-from aynig.site import open_place
+from aynig.settings import HERE
+from aynig.site import Site, open_place
 from aynig.story import RunRow
+from aynig.text import shell_word
+
+# Holds that somebody has to mend: the machine, the remote, or an error of ours.
+_FAULTS = frozenset({"error", "unwritable", "unreachable", "refused"})
 
 
 @click.command("run")
@@ -46,27 +56,32 @@ def command(
 ) -> int:
     """Run all that is actionable now, follow chains until quiet, and end.
 
-    Exit status 1 if a run failed or its answer was refused, or a remote would not take it; 130 on
-    interrupt. Tasks that wait (a later retry, uncommitted work in the way) are left for the next
-    time.
+    Exit status 1 if a run failed or its answer was refused, or if a repository or remote can't be
+    worked in; 130 on interrupt. Tasks that wait (a later retry, uncommitted work in the way, the
+    lease of another runner) are left for the next time.
 
     \b
     Example:
       aynig run --branch 'task/*' --jobs 4
+      aynig run --remote origin
     """
     flags = {"branches": branches, "jobs": jobs, "roles": roles, "agent": agent}
     flags["dialect"] = dialect
-    sites = [open_place(".", name, **flags) for name in remotes_of(".", remotes)]
+    names = remotes_of(".", remotes)
+    sites = [_open(name, flags) for name in names]
     rows: list[RunRow] = []
-    faults: list[Notice] = []
+    held: dict[tuple[str, str], Notice] = {}
 
     def observe(notice: Notice) -> None:
         if notice.row is not None:
             rows.append(notice.row)
-        if notice.hold in ("error", "unwritable", "unreachable", "refused"):
-            faults.append(notice)
+        if notice.branch and notice.kind != "event":
+            # What it was held by before is over.
+            held.pop((notice.repository, notice.branch), None)
+        if notice.kind == "hold":
+            held[notice.repository, notice.branch] = notice
         if not quiet and not as_json:
-            print_progress(notice)
+            print_progress(notice, named=len(sites) > 1)
 
     audience = Audience(observe)
     engine = Engine(
@@ -78,13 +93,39 @@ def command(
         follow=not no_follow,
     )
     audience.stops(engine)
+    failure: AynigError | None = None
     with signals(engine) as caught:
-        engine.run()
+        try:
+            engine.run()
+        except AynigError as error:
+            # What was done until then, and elsewhere, is told all the same.
+            failure = error
     audience.check()
+    faults = [notice for notice in held.values() if notice.hold in _FAULTS]
     if as_json:
         print_json([row_as_json(row) for row in rows])
-    else:
-        print_run_table(rows)
+    elif rows or failure is None:
+        print_run_table(rows, held=len(held), where=_status_of(names))
+    if quiet or as_json:
+        for fault in faults:
+            print_progress(fault, named=len(sites) > 1)
     if caught:
         return 130
+    if failure is not None:
+        raise failure
     return 1 if faults or any(row.failed for row in rows) else 0
+
+
+def _open(name: str, flags: Mapping[str, object]) -> Site:
+    """The same name as a daemon gives it: the remote as it was named, a URL too."""
+    site = open_place(".", name, **flags)
+    if site.clone is None:
+        return site
+    return replace(site, name=f"{site.clone.name}:{redact(name)}")
+
+
+def _status_of(names: Sequence[str]) -> str:
+    """The command that says what holds tasks of these."""
+    if len(names) > 1 or names == (HERE,):
+        return "aynig status"
+    return f"aynig status --remote {shell_word(redact(names[0]))}"

@@ -8,9 +8,13 @@ from typing import Any
 import click
 
 from aynig.cli.output import age, json_option, print_json, print_table, timestamp
-from aynig.cli.place import open_one, remote_option
+from aynig.cli.place import open_one, remote_option, remotes_of
 from aynig.cli.rows import message, row_as_json
+from aynig.errors import AynigError, WaitUntil, told
+from aynig.git.address import redact
+from aynig.settings import HERE
 from aynig.status import NOTHING_RUNS, StatusRow, status_rows
+from aynig.text import escape, shell_word
 
 
 @click.command("status")
@@ -25,23 +29,45 @@ def command(show_all: bool, as_json: bool, remote: str | None) -> int:
       aynig status
       aynig status --json | jq '.[] | select(.hold == "missing-script")'
     """
-    site = open_one(remote)
+    names = remotes_of(".", (remote,) if remote else ())
+    found: dict[str, list[StatusRow]] = {}
+    failures: list[AynigError] = []
+    for name in names:
+        try:
+            found[name] = _rows(name, show_all)
+        except WaitUntil as error:
+            # One that can't be asked hides none of the others.
+            failures.append(error)
+    if as_json:
+        print_json([_as_json(row, name) for name, rows in found.items() for row in rows])
+    else:
+        for number, (name, rows) in enumerate(found.items()):
+            if len(names) > 1:
+                click.echo(f"{'' if number == 0 else chr(10)}{_heading(name)}")
+            _print(rows, name)
+    if not failures:
+        return 0
+    for failure in failures[:-1]:
+        click.echo(f"aynig: {escape(told(failure))}", err=True)
+    raise failures[-1]
+
+
+def _rows(name: str, show_all: bool) -> list[StatusRow]:
+    site = open_one(name)
     try:
-        rows = list(status_rows(site, idle=show_all))
+        return list(status_rows(site, idle=show_all))
     finally:
         site.close()
-    if as_json:
-        print_json([_as_json(row) for row in rows])
-    elif rows:
-        _print(rows)
-    else:
-        click.echo("No task here: no branch carries a state. See `aynig submit --help`.")
-    return 0
 
 
-def _as_json(row: StatusRow) -> dict[str, Any]:
+def _heading(name: str) -> str:
+    return "This repository:" if name == HERE else f"{escape(redact(name))}:"
+
+
+def _as_json(row: StatusRow, name: str) -> dict[str, Any]:
     last = row.last_answer
     return {
+        "remote": None if name == HERE else redact(name),
         "branch": row.branch,
         "tip": row.tip or None,
         "state": row.state,
@@ -57,7 +83,11 @@ def _as_json(row: StatusRow) -> dict[str, Any]:
     }
 
 
-def _print(rows: list[StatusRow]) -> None:
+def _print(rows: list[StatusRow], name: str) -> None:
+    if not rows:
+        where = "here" if name == HERE else "there"
+        click.echo(f"No task {where}: no branch carries a state. See `aynig submit --help`.")
+        return
     now = time.time()
     print_table(
         ("branch", "state", "hold", "age", "detail", "last answer"),
@@ -76,7 +106,17 @@ def _print(rows: list[StatusRow]) -> None:
         below=("last answer",),
     )
     if any(row.detail.endswith(NOTHING_RUNS) for row in rows):
-        click.echo(f"{NOTHING_RUNS[0].upper()}{NOTHING_RUNS[1:]}.")
+        click.echo(_nothing_runs(name))
+
+
+def _nothing_runs(name: str) -> str:
+    """That nobody is at work here. Who is at work elsewhere, a remote does not tell."""
+    if name == HERE:
+        return f"{NOTHING_RUNS[0].upper()}{NOTHING_RUNS[1:]}."
+    return (
+        "No runner of this clone is at work; those of other machines may be. "
+        f"To take part: `aynig run --remote {shell_word(redact(name))}`."
+    )
 
 
 def _detail(row: StatusRow) -> str:

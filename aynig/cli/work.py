@@ -102,9 +102,9 @@ class Audience:
             raise self._gone
 
 
-def print_progress(notice: Notice) -> None:
+def print_progress(notice: Notice, *, named: bool = False) -> None:
     """One line for people, on standard error: standard output is for the table."""
-    text = notice_as_text(notice)
+    text = notice_as_text(notice, named=named)
     if text and notice.kind not in ("event", "watching"):
         click.echo(text, file=sys.stderr)
 
