@@ -24,7 +24,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("git.repo", "git.settingsfile", "git.snapshot", "git.survey", "git.complaints", "git.line"),
     ("git.locks", "git.trees", "git.history", "git.shared", "git.address", "git.replay"),
     ("git.agreement", "git.refs", "git.worktree"),
-    ("git.checkouts", "git.guard", "git.scripts", "git.worktrees", "git.remote"),
+    ("git.checkouts", "git.guard", "git.scripts", "git.worktrees", "git.remote", "git.mending"),
     ("git.landings", "git.mirror"),
     ("git.sharedrefs",),
     ("scan", "rescue", "records"),

@@ -18,12 +18,21 @@ from pathlib import Path
 
 import pygit2
 
-from aynig.errors import AynigError, GitFailed, RefBusy, RefMoved, as_unwritable
+from aynig.errors import (
+    AynigError,
+    GitFailed,
+    RefBusy,
+    RefMoved,
+    Refused,
+    RepositoryError,
+    as_unwritable,
+)
 from aynig.git.address import Address, redact
 from aynig.git.command import git_text, reason, run_git
 from aynig.git.disk import discard, empty_trash, write_whole
 from aynig.git.line import Line, sweep
 from aynig.git.locks import clear_private_locks
+from aynig.git.mending import PLAIN_CONFIG, mend_copy
 from aynig.git.refs import RefEdit, RefStore, pack_many_refs
 from aynig.git.remote import TIMEOUT, Heads, Remote
 from aynig.git.repo import Repo
@@ -71,26 +80,35 @@ class Mirror:
         With `leases` the lease refs as well. Raises Unreachable, Refused, Unwritable, RefBusy.
         """
         with self._mutex:
-            # Before the remote is asked: what another thread or process puts here meanwhile is
-            # younger than what the remote says now, and stays.
-            before = self._before()
-            heads = self.remote.heads(self._heads)
-            if heads is self._heads and self._clean and not leases:
-                return False
-            changed = {ref: oid for ref, oid in heads.refs.items() if before.get(ref) != oid}
-            now: dict[str, str | None] = dict(changed)
-            now.update({ref: None for ref in _below(before, HEADS) if ref not in heads.refs})
-            self._mind_default(heads)
-            if changed or leases:
-                tips = self._tips(before, changed)
-                self.remote.line.begin(tips[:1])
-                self.remote.fetch(changed, tips, leases=True)
-                current = self._said_leases = self._leases.look().refs
-                now.update({ref: current.get(ref) for ref in {*current, *_below(before, LEASES)}})
-            self._heads, self._clean = heads, self._apply(before, now)
-            if len(changed) > 1000:
-                pack_many_refs(self.repo)
-            return any(before.get(ref) != oid for ref, oid in now.items())
+            try:
+                return self._sync(leases=leases)
+            except (Refused, RefBusy, RepositoryError):
+                # git's words do not tell whose repository is out of order, ours or the remote's.
+                if not self._mend():
+                    raise
+            return self._sync(leases=leases)
+
+    def _sync(self, *, leases: bool) -> bool:
+        # Before the remote is asked: what another thread or process puts here meanwhile is
+        # younger than what the remote says now, and stays.
+        before = self._before()
+        heads = self.remote.heads(self._heads)
+        if heads is self._heads and self._clean and not leases:
+            return False
+        changed = {ref: oid for ref, oid in heads.refs.items() if before.get(ref) != oid}
+        now: dict[str, str | None] = dict(changed)
+        now.update({ref: None for ref in _below(before, HEADS) if ref not in heads.refs})
+        self._mind_default(heads)
+        if changed or leases:
+            tips = self._tips(before, changed)
+            self.remote.line.begin(tips[:1])
+            self.remote.fetch(changed, tips, leases=True)
+            current = self._said_leases = self._leases.look().refs
+            now.update({ref: current.get(ref) for ref in {*current, *_below(before, LEASES)}})
+        self._heads, self._clean = heads, self._apply(before, now)
+        if len(changed) > 1000:
+            pack_many_refs(self.repo)
+        return any(before.get(ref) != oid for ref, oid in now.items())
 
     def bring(self, ref: str, oid: str) -> None:
         """Fetch a commit that a ref of the remote keeps which is not mirrored. Raises as `sync`."""
@@ -145,9 +163,7 @@ class Mirror:
             self._set([RefEdit(e.ref, e.old, e.new) for e in done])
         except RefMoved:
             # One that is already there, or is past it by now, must not keep the others back.
-            for edit in done:
-                with contextlib.suppress(AynigError, OSError):
-                    self._set([edit])
+            self._set_each(done)
         except (AynigError, OSError):
             return
 
@@ -175,11 +191,13 @@ class Mirror:
 
     def _before(self) -> Mapping[str, str]:
         look = self._reader.look()
-        for ref in look.broken:
-            if ref.startswith(_MIRRORED):
-                # An empty file after a power cut: git would refuse this ref for ever.
-                (self.repo.common_dir / ref).unlink(missing_ok=True)
-        return self._reader.look().refs if look.broken else look.refs
+        if look.broken and self._mend():
+            look = self._reader.look()
+        return look.refs
+
+    def _mend(self) -> bool:
+        """Undo what a crash left here; was there anything?"""
+        return any([mend_copy(self.repo.common_dir), bool(self.clear_locks())])
 
     def _tips(self, before: Mapping[str, str], changed: Mapping[str, str]) -> list[str]:
         """What the new commits are most likely built on."""
@@ -196,11 +214,11 @@ class Mirror:
             try:
                 self._set(edits)
             except RefBusy:
-                # Another process of ours is at the same work: the next look finds what is left.
-                # Or it was killed at it.
-                if not self.clear_locks():
-                    return False
-                continue
+                # Another process of ours is at the same work, or a dead one has left its lock. The
+                # next look finds what is left; what is not locked must not wait for it.
+                self._mend()
+                self._set_each(edits)
+                return False
             except RefMoved as error:
                 clean = False
                 left = [edit for edit in edits if edit.ref != error.ref]
@@ -210,6 +228,11 @@ class Mirror:
                 continue
             break
         return clean
+
+    def _set_each(self, edits: Iterable[RefEdit]) -> None:
+        for edit in edits:
+            with contextlib.suppress(AynigError, OSError):
+                self._set([edit])
 
     def _set(self, edits: Iterable[RefEdit]) -> None:
         edits = list(edits)
@@ -260,10 +283,19 @@ def open_mirror(clone: Repo, address: Address, *, timeout: float = TIMEOUT) -> t
     if not (place / "HEAD").exists():
         _make(clone, place)
     _configure(clone, place, address)
-    repo = Repo.open(place)
+    repo = _opened(place)
     sweep(repo.home / "lines")
     line, objects = Line(repo.home / "lines"), repo.common_dir / "objects"
     return repo, Remote(line, objects, address, timeout=timeout)
+
+
+def _opened(place: Path) -> Repo:
+    try:
+        return Repo.open(place)
+    except RepositoryError:
+        if not mend_copy(place):
+            raise
+    return Repo.open(place)
 
 
 def _make(clone: Repo, place: Path) -> None:
@@ -271,7 +303,7 @@ def _make(clone: Repo, place: Path) -> None:
     aside = place.with_name(f".{place.name}.{threading.get_native_id()}")
     try:
         _seed(clone, aside)
-        write_whole(aside / "config", b"[core]\n\tbare = true\n\trepositoryformatversion = 0\n")
+        write_whole(aside / "config", PLAIN_CONFIG)
         with contextlib.suppress(FileExistsError, OSError):
             aside.rename(place)
         if not (place / "HEAD").exists():
@@ -323,7 +355,7 @@ def _configure(clone: Repo, place: Path, address: Address) -> None:
     Written only where it differs: a change while scripts run would be taken for theirs.
     """
     aside = place / f".config.{threading.get_native_id()}"
-    write_whole(aside, b"[core]\n\tbare = true\n\trepositoryformatversion = 0\n")
+    write_whole(aside, PLAIN_CONFIG)
     try:
         config = pygit2.Config(str(aside))
         config[f"remote.{address.name}.url"] = address.url
