@@ -93,8 +93,12 @@ def command_lines(text: str) -> Iterator[list[str]]:
                     break
                 words.append(word.strip("[]`,."))
             # Records of leases have subjects of their own; the trailer's key is no program.
-            if words and words[:2] not in (["lease", "of"], ["deferral", "of"]):
+            if words and words[:2] not in _RECORDS:
                 yield words
+
+
+# How records of runners begin (docs/protocol.md).
+_RECORDS = (["lease", "of"], ["deferral", "of"], ["runner"])
 
 
 def complaint(words: list[str]) -> str:

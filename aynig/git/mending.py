@@ -1,6 +1,6 @@
 """Mends what a crash left in a private copy of a remote: always safe, because it is a cache.
 
-Without the power-safe settings of git an empty file may be left by a power cut, and git then refuses
+Without the power-safe settings of git a power cut may leave an empty file, and git then refuses
 the ref, or all of the repository, for ever. (For locks see `locks`.)
 """
 
