@@ -114,7 +114,7 @@ def _nothing_runs(name: str) -> str:
     if name == HERE:
         return f"{NOTHING_RUNS[0].upper()}{NOTHING_RUNS[1:]}."
     return (
-        "No runner of this clone is at work; those of other machines may be. "
+        "No runner of this clone is at work; those of other machines may be.\n"
         f"To take part: `aynig run --remote {shell_word(redact(name))}`."
     )
 

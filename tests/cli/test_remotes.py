@@ -166,10 +166,10 @@ def test_of_several_remotes_each_line_names_its_own(shell: Shell, fleet: Fleet) 
 def test_that_nobody_works_is_said_of_this_clone_alone(shell: Shell, fleet: Fleet) -> None:
     put(fleet, "go")
     said = shell("status", "--remote", "origin")
-    assert said.lines[-1] == (
-        "No runner of this clone is at work; those of other machines may be. "
-        "To take part: `aynig run --remote origin`."
-    )
+    assert said.lines[-2:] == [
+        "No runner of this clone is at work; those of other machines may be.",
+        "To take part: `aynig run --remote origin`.",
+    ]
 
 
 def test_several_remotes_are_shown_each_under_its_name(shell: Shell, fleet: Fleet) -> None:
