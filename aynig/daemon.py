@@ -80,6 +80,7 @@ class Engine:
         poll: float,
         until_quiet: bool = False,
         follow: bool = True,
+        take_over: bool = False,
         absent: Iterable[Place] = (),
     ) -> None:
         self._observer = observe
@@ -91,6 +92,8 @@ class Engine:
         self._poll = min(poll, _ATTENTIVE) if until_quiet else poll
         self._until_quiet = until_quiet
         self._follow = follow
+        # Is it not quiet before it is known of each lease whether somebody renews it?
+        self._take_over = take_over
         self._waker = Waker()
         self._watcher = Watcher(self._waker)
         self._doorbells: list[Doorbell] = []
@@ -284,7 +287,8 @@ class Engine:
         if self._stops:
             return True
         return self._until_quiet and not any(
-            desk.ready or desk.passing or _is_unseen(desk) for desk in self._desks.values()
+            desk.ready or desk.passing or _is_unseen(desk) or (self._take_over and desk.doubtful)
+            for desk in self._desks.values()
         )
 
     def _missed_anything(self) -> bool:

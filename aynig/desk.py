@@ -371,6 +371,14 @@ class Desk:
             for held in self._held.values()
         )
 
+    @property
+    def doubtful(self) -> bool:
+        """Does anything wait for a lease of which nobody knows yet whether its holder lives?"""
+        return not self._is_closed and any(
+            held.hold.word == "running" and self.site.leases.in_doubt(ref)
+            for ref, held in self._held.items()
+        )
+
     # --- collecting --------------------------------------------------------------------------
 
     def collect(self, ref: str, outcome: Outcome | BaseException) -> None:

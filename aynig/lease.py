@@ -110,6 +110,16 @@ class Leases:
             return False
         return self._clock() - self._sightings.since(lease.name, lease.oid) < lease.seconds
 
+    def in_doubt(self, ref: str) -> bool:
+        """Could the holder of a branch's lease be dead, for all that was seen of it so far?
+
+        It is on another machine, and the lease has not changed since it was first seen.
+        """
+        lease = self.read(ref)
+        if not isinstance(lease, Lease) or self._is_alive(lease.holder) is not None:
+            return False
+        return not self._sightings.has_changed(lease.name)
+
     def by_our_clock(self, deferral: Deferral) -> Deferral:
         """The same deferral, not before a time that our own clock gives.
 

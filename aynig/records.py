@@ -103,17 +103,27 @@ class Sightings:
         self._clock = clock
         self._mutex = threading.Lock()
         self._first: dict[str, tuple[str, float]] = {}
+        # What was seen to change: whoever writes there lives, or did a moment ago.
+        self._changed: set[str] = set()
 
     def since(self, name: str, oid: str) -> float:
         """When a ref was first seen to point at this very oid; now, where it was not before."""
         with self._mutex:
             known, since = self._first.get(name, ("", 0.0))
             if known != oid:
+                if known:
+                    self._changed.add(name)
                 since = self._clock()
                 self._first[name] = (oid, since)
             return since
+
+    def has_changed(self, name: str) -> bool:
+        """Was a ref ever seen to point at one thing and then at another?"""
+        with self._mutex:
+            return name in self._changed
 
     def keep(self, names: Container[str]) -> None:
         """Forget all other refs."""
         with self._mutex:
             self._first = {name: seen for name, seen in self._first.items() if name in names}
+            self._changed = {name for name in self._changed if name in names}

@@ -158,6 +158,27 @@ def test_a_renewal_begins_the_lease_time_anew(repo: GitRepo, world: World, asked
         taken = one.renew(taken)
 
 
+def test_a_holder_elsewhere_is_in_doubt_until_its_lease_is_seen_to_change(
+    repo: GitRepo, world: World, asked: Event
+) -> None:
+    one, two = world.runner(repo, "one"), world.runner(repo, "two")
+    taken = one.acquire(asked, None, "run-1", 1)
+    assert two.is_live(standing(two, asked), asked.oid)
+    assert two.in_doubt(asked.ref)
+    one.renew(taken)
+    assert two.is_live(standing(two, asked), asked.oid)
+    assert not two.in_doubt(asked.ref)
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_there_is_no_doubt_about_a_process_of_this_host(
+    repo: GitRepo, world: World, asked: Event, alive: bool
+) -> None:
+    world.alive = alive
+    world.runner(repo, "one").acquire(asked, None, "run-1", 1)
+    assert not world.runner(repo, "two").in_doubt(asked.ref)
+
+
 def test_a_runner_that_comes_later_counts_from_when_it_came(
     repo: GitRepo, world: World, asked: Event
 ) -> None:

@@ -41,6 +41,11 @@ _FAULTS = frozenset({"error", "unwritable", "unreachable", "refused"})
 @remotes_option
 @dialect_option
 @click.option("--no-follow", is_flag=True, help="Run each task once, and leave its next state.")
+@click.option(
+    "--take-over",
+    is_flag=True,
+    help="Wait for leases of other machines until they are renewed, or run out and can be taken.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but the closing table.")
 @json_option
 def command(
@@ -51,6 +56,7 @@ def command(
     remotes: tuple[str, ...],
     dialect: str | None,
     no_follow: bool,
+    take_over: bool,
     quiet: bool,
     as_json: bool,
 ) -> int:
@@ -91,6 +97,7 @@ def command(
         poll=sites[0].settings.poll,
         until_quiet=True,
         follow=not no_follow,
+        take_over=take_over,
     )
     audience.stops(engine)
     failure: AynigError | None = None

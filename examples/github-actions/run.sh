@@ -36,7 +36,7 @@ cd ..
 # What a job does: a clone of one commit, and one run.
 git clone --quiet --depth=1 "file://$folder/server.git" job
 cd job
-aynig run --remote origin --branch 'task/*'
+aynig run --remote origin --branch 'task/*' --take-over
 cd ..
 
 git -C server.git --no-pager log --graph --oneline --all --decorate --decorate-refs=refs/heads/

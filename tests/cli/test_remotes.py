@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from aynig.lease import Leases
+from aynig.runs import new_run_id
+from aynig.scan import read_event
 from tests.cli.conftest import Shell
 from tests.fleet import Fleet
 from tests.world import GitRepo, wait_for
@@ -134,6 +138,29 @@ def test_a_task_that_another_runner_has_is_left_to_it(
     gate.touch()
     runner.communicate()
     assert runner.returncode == 0
+
+
+def leave_lease(fleet: Fleet) -> None:
+    """A lease of another machine's runner that nobody renews."""
+    site = fleet.open("there")
+    assert site.mirror is not None
+    site.mirror.sync(leases=True)
+    event = read_event(site.repo, "refs/heads/task", fleet.server.tip("task"), site.read)
+    assert event is not None
+    holder = replace(site.holder, host="elsewhere", boot="another")
+    leases = Leases(site.repo, site.store, holder, seconds=5, is_alive=lambda holder: None)
+    leases.acquire(event, None, new_run_id(), 1)
+    site.close()
+
+
+def test_what_a_dead_machine_has_left_is_taken_over_only_where_that_is_waited_for(
+    shell: Shell, fleet: Fleet
+) -> None:
+    put(fleet, "go")
+    leave_lease(fleet)
+    assert "running: on elsewhere" in shell("run", "--remote", "origin").err
+    said = shell("run", "--remote", "origin", "--take-over", "--json")
+    assert [(row["state"], row["attempt"]) for row in said.rows] == [("done", 2)]
 
 
 def test_an_interrupt_is_exit_status_130_and_leaves_the_task_to_the_next(
