@@ -139,7 +139,7 @@ class Remote:
         """
         options = ["--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance"]
         spec = f"+{prefix}*:{prefix}*"
-        self._git(["fetch", *options, "--prune", self.name, spec], timeout=FETCH_TIMEOUT)
+        self._git(["fetch", *options, "--prune", self.name, spec])
 
     def push(self, edits: Sequence[RefEdit]) -> None:
         """Make all changes or none, each guarded by what its ref points at there.
