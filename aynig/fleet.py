@@ -121,7 +121,8 @@ def _with_leases(
     if row is None:
         agent, roles = leases[0].agent or None, leases[0].roles
         row = RunnerRow(holder.runner, holder.host, holder.pid, RUNNING, agent=agent, roles=roles)
-    fresh = row.state == IDLE or any(held.lease_left > 0 for held in tasks)
+    # That it was idle before it took them says nothing of now.
+    fresh = any(held.lease_left > 0 for held in tasks)
     return replace(
         row,
         state=_state(holder, RUNNING if fresh else SILENT),

@@ -70,8 +70,12 @@ def test_each_runner_has_one_row() -> None:
 
 @pytest.mark.parametrize(
     ("leases", "said"),
-    [([lease(time=EPOCH - 60)], []), ([], [presence(time=EPOCH - 1000)])],
-    ids=["its lease", "its record"],
+    [
+        ([lease(time=EPOCH - 60)], []),
+        ([], [presence(time=EPOCH - 1000)]),
+        ([lease(time=EPOCH - 60)], [presence(time=EPOCH - 80)]),
+    ],
+    ids=["its lease", "its record", "its lease, with a record that still counts"],
 )
 def test_who_let_its_time_pass_is_silent(leases: list[Lease], said: list[Presence]) -> None:
     (row,) = rows(leases, said)
