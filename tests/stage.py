@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -179,10 +179,15 @@ class Daemon:
 
 
 @contextlib.contextmanager
-def daemon(path: Path, *args: str, env: Mapping[str, str] | None = None) -> Iterator[Daemon]:
-    """A daemon process that watches already; it is drained at the end if it still runs."""
+def daemon(
+    path: Path, *args: str, env: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
+) -> Iterator[Daemon]:
+    """A daemon process that watches already; it is drained at the end if it still runs.
+
+    `prefix` is a command that ends in becoming another.
+    """
     process = subprocess.Popen(
-        [sys.executable, "-m", "aynig", "daemon", "--log-format", "json", *args],
+        [*prefix, sys.executable, "-m", "aynig", "daemon", "--log-format", "json", *args],
         cwd=path,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1]), **(env or {})},
         stdin=subprocess.DEVNULL,
@@ -197,6 +202,8 @@ def daemon(path: Path, *args: str, env: Mapping[str, str] | None = None) -> Iter
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
+            # One that a test has stopped could not obey.
+            process.send_signal(signal.SIGCONT)
         process.wait()
         reader.join()
         assert process.stdout is not None
