@@ -197,6 +197,25 @@ def test_it_is_cut_off_before_its_first_look(world: World) -> None:
     world.assert_sound(bob)
 
 
+@pytest.mark.parametrize("transport", ["http"], indirect=True)
+def test_it_is_cut_off_while_it_fetches(world: World) -> None:
+    """A fetch has half an hour; one that brings nothing at all has not."""
+    world.gate.touch()
+    packer = world.folder / "hook" / "packer"
+    packer.write_text(f'#!/bin/sh\ntouch {world.folder}/fetch\nsleep 1\nexec "$@"\n')
+    packer.chmod(0o755)
+    # Not from a repository's own settings (git-config(1), uploadpack.packObjectsHook).
+    with (world.listening.home / ".gitconfig").open("a") as file:
+        file.write(f"[uploadpack]\n\tpackObjectsHook = {packer}\n")
+    bob = world.start()
+    wait_for((world.folder / "fetch").exists, what="its fetch")
+    world.cable.cut()
+    world.await_notice_of_being_cut_off(bob)
+    world.cable.mend()
+    world.await_end()
+    world.assert_sound(bob)
+
+
 @pytest.mark.parametrize("phase", ["prepared", "committed"])
 def test_it_is_cut_off_while_it_claims(world: World, phase: str) -> None:
     world.gate.touch()

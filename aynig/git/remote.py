@@ -187,7 +187,7 @@ class Remote:
             done = run_git(
                 self.line.ready(),
                 args,
-                settings=("-c", "protocol.version=2"),
+                settings=("-c", "protocol.version=2", *self._stalling()),
                 env=self._environment(),
                 stdin=stdin,
                 cwd=self.address.cwd,
@@ -204,6 +204,16 @@ class Remote:
                 raise _unwritable_here(complaint, self._objects)
             raise self._as_error(complaint)
         return done
+
+    def _stalling(self) -> list[str]:
+        """A fetch has long, because there may be much to bring: not where nothing comes at all.
+
+        Over ssh the keep-alive messages tell (`_SSH`).
+        """
+        if any(key.startswith("http.lowspeed") for key, _ in self.address.settings):
+            return []
+        seconds = math.ceil(self._timeout)
+        return ["-c", "http.lowSpeedLimit=1", "-c", f"http.lowSpeedTime={seconds}"]
 
     def _silent(self, what: str) -> Unreachable:
         where = f"{self.name} at {redact(self.address.url)}"
