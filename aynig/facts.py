@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 from aynig.config import parse_workflow
@@ -71,7 +70,7 @@ def gather(site: Site, event: Event) -> Grounds:
         dependencies=dependency_verdict(site, event),
         obstacle=_obstacle(site, event, script),
         default_timeout=site.settings.timeout,
-        now=time.time(),
+        now=site.leases.now(),
     )
     seen = standing if isinstance(standing, str) or standing is None else standing.oid
     return Grounds(facts, seen, lease if live is None else None)

@@ -73,8 +73,11 @@ class Leases:
         agent: str = "",
         roles: tuple[str, ...] = (),
         clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
     ) -> None:
-        """`agent` and `roles` are told to people who look who is at work."""
+        """`clock` decides what has expired; `now`, in seconds since the epoch, is only shown or
+        written, and when a deferral ends. `agent` and `roles` are told to people who look who is
+        at work."""
         self._repo = repo
         self._store = store
         self._holder = holder
@@ -83,6 +86,7 @@ class Leases:
         self._roles = roles
         self._is_alive = is_alive
         self._clock = clock
+        self.now = now
         self._mutex = threading.Lock()
         self._sightings = Sightings(clock)
         # Our own runs that are under way: a lease in our name for any other is a leftover.
@@ -127,7 +131,7 @@ class Leases:
         was first seen here.
         """
         seen = self._clock() - self._sightings.since(lease_name(deferral.ref), deferral.oid)
-        latest = time.time() + max(deferral.seconds - seen, 0.0)
+        latest = self.now() + max(deferral.seconds - seen, 0.0)
         return replace(deferral, not_before=min(deferral.not_before, latest))
 
     def acquire(self, event: Event, seen: str | None, run: str, attempt: int) -> Lease:
@@ -144,7 +148,7 @@ class Leases:
             holder=self._holder,
             seconds=self._seconds,
             attempt=attempt,
-            time=int(time.time()),
+            time=int(self.now()),
             agent=self._agent,
             roles=self._roles,
         )
@@ -233,7 +237,7 @@ class Leases:
         shortened. Infinity for `delay`: this commit is never tried again. `answer` is a response
         commit that only has to land, kept by the ref `kept`.
         """
-        deferral = _deferral(lease, delay, reason, hold, answer, kept)
+        deferral = self._deferral(lease, delay, reason, hold, answer, kept)
         return self._leave(lease, lease.oid, deferral)
 
     def set_back(self, lease: Lease, delay: float, reason: str) -> bool:
@@ -245,7 +249,7 @@ class Leases:
         if isinstance(seen, Lease | Deferral):
             return False
         try:
-            self._leave(lease, seen, _deferral(lease, delay, reason, "error", "", ""))
+            self._leave(lease, seen, self._deferral(lease, delay, reason, "error", "", ""))
         except LeaseLost:
             return False
         return True
@@ -274,6 +278,23 @@ class Leases:
             raise LeaseLost(f"the lease of {lease.ref} was taken over", ref=lease.ref) from error
         return replace(deferral, oid=oid)
 
+    def _deferral(
+        self, lease: Lease, delay: float, reason: str, hold: str, answer: str, kept: str
+    ) -> Deferral:
+        return Deferral(
+            oid="",
+            ref=lease.ref,
+            trigger=lease.trigger,
+            run=lease.run,
+            attempt=lease.attempt,
+            not_before=self.now() + delay,
+            seconds=delay,
+            reason=shorten(escape(" ".join(reason.split())), _REASON_WIDTH),
+            hold=hold,
+            answer=answer,
+            kept=kept,
+        )
+
     def _write(self, lease: Lease) -> str:
         return write_record(
             self._repo,
@@ -291,24 +312,6 @@ class Leases:
                 ("nonce", uuid.uuid4().hex),
             ],
         )
-
-
-def _deferral(
-    lease: Lease, delay: float, reason: str, hold: str, answer: str, kept: str
-) -> Deferral:
-    return Deferral(
-        oid="",
-        ref=lease.ref,
-        trigger=lease.trigger,
-        run=lease.run,
-        attempt=lease.attempt,
-        not_before=time.time() + delay,
-        seconds=delay,
-        reason=shorten(escape(" ".join(reason.split())), _REASON_WIDTH),
-        hold=hold,
-        answer=answer,
-        kept=kept,
-    )
 
 
 def read_lease(repo: Repo, name: str, oid: str) -> Lease | Deferral | str:

@@ -47,7 +47,6 @@ from aynig.plan import (
     state_hold,
 )
 from aynig.policies import setback
-from aynig.processes import kill_marked
 from aynig.runs import new_run_id
 from aynig.scan import read_event
 from aynig.site import Site
@@ -156,7 +155,7 @@ class Reconciler:
                 reason += f"; its work is kept under {kept}"
             with contextlib.suppress(Exception):
                 deferral = leases.defer(lease, delay, reason, hold="error")
-                return deferral_hold(deferral, time.time())
+                return deferral_hold(deferral, leases.now())
         with contextlib.suppress(AynigError, OSError):
             leases.release(lease, lease.trigger)
         return None
@@ -272,7 +271,7 @@ class Reconciler:
         plan = make_plan(event, grounds.facts)
         if isinstance(plan, Plan) and grounds.taken_over is not None:
             # Its script may have outlived it, and would work beside ours.
-            kill_marked(grounds.taken_over.run)
+            self._site.end_scripts(grounds.taken_over.run)
         return plan if isinstance(plan, Hold) else (plan, grounds.lease_seen)
 
     def _left(self, event: Event, seen: str | None) -> tuple[Deferral, Statement] | None:

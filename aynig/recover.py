@@ -18,7 +18,7 @@ from aynig.git.refs import RefEdit, pack_many_refs
 from aynig.git.repo import Repo
 from aynig.lease import lease_name, read_lease
 from aynig.model import ENDED_STATES, HEADS, LEASES, RESCUES, Lease
-from aynig.processes import is_alive, is_running, kill_marked
+from aynig.processes import is_alive, is_running
 from aynig.site import Site
 
 
@@ -92,7 +92,7 @@ def bury_dead(site: Site) -> list[Leftover]:
 
 
 def _bury(site: Site, lease: Lease) -> Leftover:
-    killed = kill_marked(lease.run)
+    killed = site.end_scripts(lease.run)
     try:
         # Free at once, and yet the next attempt is not the first: one that kills its runner shows.
         answer, kept = _kept_answer(site, lease)

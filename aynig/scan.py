@@ -11,6 +11,7 @@ import gc
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from aynig.errors import RepositoryError
@@ -59,13 +60,19 @@ class Scan:
     """The branches of one repository as they were at the last look. Safe between threads."""
 
     def __init__(
-        self, repo: Repo, read: Callable[[bytes], Said | None], wanted: Callable[[str], bool]
+        self,
+        repo: Repo,
+        read: Callable[[bytes], Said | None],
+        wanted: Callable[[str], bool],
+        *,
+        reader: Callable[[Path, tuple[str, ...]], RefReader] = RefReader,
     ) -> None:
+        """`reader` is what looks at the refs of a git directory."""
         self._repo = repo
         self._read = read
         # Whether a branch is one that this runner works on.
         self.wanted = wanted
-        self._reader = RefReader(repo.common_dir, (HEADS,))
+        self._reader = reader(repo.common_dir, (HEADS,))
         self._mutex = threading.Lock()
         self._tips: dict[str, Tip] = {}
         # The branches at each actionable commit: one commit is dispatched once.

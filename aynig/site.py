@@ -7,7 +7,7 @@ import os
 import pwd
 import socket
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from aynig.git.sharedrefs import SharedRefs
 from aynig.git.worktrees import WorktreePool
 from aynig.lease import Leases
 from aynig.model import Holder, Statement, branch_of
-from aynig.processes import is_alive, this_holder
+from aynig.processes import is_alive, kill_marked, this_holder
 from aynig.rescue import rescue_work
 from aynig.resources import states_folder
 from aynig.runs import RunArchive
@@ -61,6 +61,8 @@ class Site:
     # Of a mirror, the clone that it belongs to.
     clone: Repo | None = None
     log_level: str = "info"
+    # Ends what is left of the script of a run on this machine; how many processes that were.
+    end_scripts: Callable[[str], Sequence[object]] = kill_marked
 
     @property
     def read(self) -> functools.partial[Statement | None]:

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator
 
 from aynig.dialects import DWP
 from aynig.errors import RepositoryError
-from aynig.git.command import git_text
 from aynig.git.repo import CommitInfo, Repo
 from aynig.model import HEADS, LEASES, Statement
 
@@ -134,13 +133,7 @@ class AnswerIndex:
 
     def _reachable(self, oid: str) -> bool:
         """Does any branch, or the lease ref of a branch, still lead to this commit?"""
-        # A git that fails must not look like a commit without an answer: it would run again.
-        return bool(
-            git_text(
-                self._repo.common_dir,
-                ["for-each-ref", "--count=1", f"--contains={oid}", HEADS, LEASES],
-            )
-        )
+        return self._repo.is_reached(oid, HEADS, LEASES)
 
 
 def first_parents(repo: Repo, oid: str) -> Iterator[CommitInfo]:

@@ -13,7 +13,7 @@ import hashlib
 import re
 import shutil
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import pygit2
@@ -61,13 +61,21 @@ _PACKING = (
 class Mirror:
     """The mirror of one remote. Safe to share between threads and processes."""
 
-    def __init__(self, repo: Repo, remote: Remote, store: RefStore) -> None:
+    def __init__(
+        self,
+        repo: Repo,
+        remote: Remote,
+        store: RefStore,
+        *,
+        reader: Callable[[Path, tuple[str, ...]], RefReader] = RefReader,
+    ) -> None:
+        """`reader` is what looks at the refs of a git directory."""
         self.repo = repo
         self.remote = remote
         self._store = store
         self._mutex = threading.Lock()
-        self._reader = RefReader(repo.common_dir, _MIRRORED)
-        self._leases = RefReader(remote.line.path, (LEASES,))
+        self._reader = reader(repo.common_dir, _MIRRORED)
+        self._leases = reader(remote.line.path, (LEASES,))
         self._heads: Heads | None = None
         self._said_leases: Mapping[str, str] = {}
         # Is all as the remote last said? Not so where a process changed a ref in between.
@@ -144,10 +152,7 @@ class Mirror:
 
     def _reaches(self, oid: str) -> bool:
         """Is a commit in the history of what is mirrored, and so whole?"""
-        if not self.repo.has_commit(oid):
-            return False
-        args = ["for-each-ref", "--count=1", f"--contains={oid}", HEADS]
-        return bool(git_text(self.repo.common_dir, args))
+        return self.repo.has_commit(oid) and self.repo.is_reached(oid, HEADS)
 
     def said(self, ref: str) -> str | None:
         """What the remote said of a branch or lease ref when it was asked last."""

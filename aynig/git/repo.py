@@ -362,6 +362,12 @@ class Repo:
         except (KeyError, ValueError, pygit2.GitError):
             return False
 
+    def is_reached(self, oid: str, *prefixes: str) -> bool:
+        """Does any ref below these prefixes lead to a commit? Raises GitFailed."""
+        # A git that fails must not look like a commit without an answer: it would run again.
+        args = ["for-each-ref", "--count=1", f"--contains={oid}", *prefixes]
+        return bool(git_text(self.common_dir, args))
+
     # --- writing ---------------------------------------------------------------------------
 
     def write_commit(
