@@ -11,6 +11,7 @@ from aynig.git.checkouts import BEFORE_A_RUN, find_checkout, obstacle
 from aynig.git.command import run_git
 from aynig.git.names import is_ref
 from aynig.git.repo import Repo
+from aynig.lease import lease_name
 from aynig.model import (
     HEADS,
     HELD_STATES,
@@ -213,7 +214,8 @@ def _uncommitted(repo: Repo, paths: tuple[str, ...], where: str) -> str:
 
 def answered_by(site: Site, event: Event) -> str | None:
     """The commit that answers this one already, on any branch (design section 1.2)."""
-    return site.answers.answer_to(event.oid, event.time)
+    lease = site.repo.read_ref(lease_name(event.ref))
+    return site.answers.answer_to(event.oid, event.time, lease)
 
 
 def owner(site: Site, event: Event) -> str | None:

@@ -164,7 +164,9 @@ def make_site(
         shelf=ScriptShelf(repo, states_folder()),
         guard=SharedGuard(repo, archive.path),
         archive=archive,
-        answers=AnswerIndex(repo, read, scan.take_fresh_tips),
+        answers=AnswerIndex(
+            repo, read, scan.take_fresh_tips, mirror.take_fresh_leases if mirror else tuple
+        ),
         scan=scan,
         executor=SubprocessExecutor(),
         executed_by=_executed_by(),

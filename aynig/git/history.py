@@ -33,11 +33,15 @@ class AnswerIndex:
     walked down to what is known already.
     """
 
-    def __init__(self, repo: Repo, read: Read, fresh: Fresh) -> None:
-        """`fresh` gives the tips (oid, committer time) that are new since it was last called."""
+    def __init__(
+        self, repo: Repo, read: Read, fresh: Fresh, leases: Callable[[], Iterable[str]] = tuple
+    ) -> None:
+        """`fresh` gives the tips (oid, committer time) that are new since it was last called,
+        `leases` what lease refs were set to since, as far as others did that."""
         self._repo = repo
         self._read = read
         self._fresh = fresh
+        self._leases = leases
         self._mutex = threading.Lock()
         # What claims to answer a commit: anybody can write so, only a descendant counts.
         self._claims: dict[str, list[str]] = {}
@@ -53,11 +57,16 @@ class AnswerIndex:
             self._claims.setdefault(answers, []).append(oid)
             self._seen.add(oid)
 
-    def answer_to(self, oid: str, time: int) -> str | None:
-        """The commit that answers `oid`, if it is still part of the history; else None."""
+    def answer_to(self, oid: str, time: int, lease: str | None = None) -> str | None:
+        """The commit that answers `oid`, if it is still part of the history; else None.
+
+        `lease` is what the lease ref of its branch points at.
+        """
         with self._mutex:
+            told = {*self._leases(), *([lease] if lease else [])} - self._seen
             if self._horizon is None:
-                self._unread.update(self._answers_of_lease_refs())
+                told.update(self._repo.refs_below(LEASES).values())
+            self._unread.update(self._answers_among(told))
             self._unread.update(self._fresh())
             self._lower(time - _SLOP)
             claims = tuple(self._claims.get(oid, ()))
@@ -66,11 +75,15 @@ class AnswerIndex:
                 return claim
         return None
 
-    def _answers_of_lease_refs(self) -> Iterator[tuple[str, int]]:
-        """A released lease points at the answer, also when its branch was set back since."""
-        for oid in self._repo.refs_below(LEASES).values():
+    def _answers_among(self, leases: Iterable[str]) -> Iterator[tuple[str, int]]:
+        """A released lease points at the answer, also when its branch was set back since, or
+        deleted: then nobody who looks at branches alone has ever seen it."""
+        for oid in leases:
             with contextlib.suppress(RepositoryError):
-                yield oid, self._repo.commit(oid).time
+                info = self._repo.commit(oid)
+                # A lease is a commit of its own, and there are many in the course of time.
+                if info.parents or b"answers:" in info.message:
+                    yield oid, info.time
 
     def _lower(self, horizon: float) -> None:
         if self._horizon is None or horizon < self._horizon:

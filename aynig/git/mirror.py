@@ -78,6 +78,7 @@ class Mirror:
         self._leases = reader(remote.line.path, (LEASES,))
         self._heads: Heads | None = None
         self._said_leases: Mapping[str, str] = {}
+        self._fresh_leases: dict[str, str] = {}
         # Is all as the remote last said? Not so where a process changed a ref in between.
         self._clean = False
         self._asked_default = False
@@ -114,6 +115,10 @@ class Mirror:
             current = self._said_leases = self._leases.look().refs
             now.update({ref: current.get(ref) for ref in {*current, *_below(before, LEASES)}})
         self._heads, self._clean = heads, self._apply(before, now)
+        for ref in _below(now, LEASES):
+            oid = now[ref]
+            if oid is not None and before.get(ref) != oid:
+                self._fresh_leases[ref] = oid
         if len(changed) > 1000:
             pack_many_refs(self.repo)
         return any(before.get(ref) != oid for ref, oid in now.items())
@@ -161,6 +166,14 @@ class Mirror:
         return self._said_leases.get(ref)
 
     def landed(self, edits: Iterable[RefEdit]) -> None:
+    def take_fresh_leases(self) -> list[str]:
+        """What looks have found lease refs set to since the last call."""
+        fresh = []
+        # Without the mutex: whoever holds that may be waiting for the remote.
+        while self._fresh_leases:
+            fresh.append(self._fresh_leases.popitem()[1])
+        return fresh
+
         """Follow a push that the remote has taken. Never fails: the next look finds it, too."""
         done = [e for e in edits if e.old != e.new and e.ref.startswith(_MIRRORED)]
         self._clean = False

@@ -1,0 +1,39 @@
+"""Single stories that the machine has found, each told by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.machines.strand import Cue
+from tests.machines.world import BRANCHES, World
+
+ONE, TWO, _ = BRANCHES
+LUCK = Cue()
+TO_THE_SCRIPT = 9
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    made = World()
+    yield made
+    made.close()
+
+
+def answers(world: World, trigger: str) -> int:
+    return len(world.server.answers.get(trigger, ()))
+
+
+def test_an_answer_counts_whose_branch_was_deleted_before_anybody_looked(world: World) -> None:
+    trigger = world.push(ONE)
+    world.copy(TWO, ONE)
+    ada, bob = world.add(), world.add()
+    bob.claim(TWO, LUCK, 1)
+    ada.claim(ONE, LUCK, TO_THE_SCRIPT)
+    ada.finish(ONE)
+    world.server.put(ONE, None)
+    bob.sync()
+    bob.claim(TWO, LUCK, TO_THE_SCRIPT)
+    bob.finish(TWO)
+    assert answers(world, trigger) == 1
