@@ -108,17 +108,18 @@ class Mirror:
         now: dict[str, str | None] = dict(changed)
         now.update({ref: None for ref in _below(before, HEADS) if ref not in heads.refs})
         self._mind_default(heads)
-        if changed or leases:
+        # Of a branch that is gone, the lease ref still tells what was answered on it.
+        if now or leases:
             tips = self._tips(before, changed)
             self.remote.line.begin(tips[:1])
             self.remote.fetch(changed, tips, leases=True)
             current = self._said_leases = self._leases.look().refs
             now.update({ref: current.get(ref) for ref in {*current, *_below(before, LEASES)}})
-        self._heads, self._clean = heads, self._apply(before, now)
         for ref in _below(now, LEASES):
             oid = now[ref]
             if oid is not None and before.get(ref) != oid:
                 self._fresh_leases[ref] = oid
+        self._heads, self._clean = heads, self._apply(before, now)
         if len(changed) > 1000:
             pack_many_refs(self.repo)
         return any(before.get(ref) != oid for ref, oid in now.items())
@@ -165,7 +166,6 @@ class Mirror:
             return self._heads.refs.get(ref) if self._heads is not None else None
         return self._said_leases.get(ref)
 
-    def landed(self, edits: Iterable[RefEdit]) -> None:
     def take_fresh_leases(self) -> list[str]:
         """What looks have found lease refs set to since the last call."""
         fresh = []
@@ -174,6 +174,7 @@ class Mirror:
             fresh.append(self._fresh_leases.popitem()[1])
         return fresh
 
+    def landed(self, edits: Iterable[RefEdit]) -> None:
         """Follow a push that the remote has taken. Never fails: the next look finds it, too."""
         done = [e for e in edits if e.old != e.new and e.ref.startswith(_MIRRORED)]
         self._clean = False

@@ -37,3 +37,18 @@ def test_an_answer_counts_whose_branch_was_deleted_before_anybody_looked(world: 
     bob.claim(TWO, LUCK, TO_THE_SCRIPT)
     bob.finish(TWO)
     assert answers(world, trigger) == 1
+
+
+def test_an_answer_counts_whose_branch_was_deleted_while_a_copy_was_claimed(world: World) -> None:
+    world.push(ONE, "")
+    trigger = world.push(TWO)
+    ada, bob = world.add(), world.add()
+    bob.claim(TWO, LUCK, 1)
+    assert bob.strands[TWO].at == "push"
+    world.copy(ONE, TWO)
+    ada.sync()
+    ada.claim(ONE, LUCK, TO_THE_SCRIPT)
+    ada.finish(ONE)
+    world.server.put(ONE, None)
+    bob.finish(TWO)
+    assert answers(world, trigger) == 1
