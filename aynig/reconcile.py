@@ -22,6 +22,7 @@ from aynig.ending import Ended, Finished, Pending, abandon, conclude_again, left
 from aynig.errors import (
     AynigError,
     ConfigError,
+    LeaseLost,
     RefMoved,
     Refused,
     RepositoryError,
@@ -320,12 +321,26 @@ class Reconciler:
         others = site.scan.sharing(event.oid) - {event.ref}
         for ref in others:
             other = site.leases.read(ref)
-            if isinstance(other, Lease) and site.leases.is_live(other, event.oid):
+            if not isinstance(other, Lease) or other.trigger != event.oid:
+                continue
+            if site.leases.is_live(other, event.oid) or not self._revoke(other, event):
                 return copy_hold(ref, time.time())
         if others:
             site.scan.look()
         answer = answered_by(site, event)
         return answered_hold(event, answer) if answer else None
+
+    def _revoke(self, lease: Lease, event: Event) -> bool:
+        """End a dead or expired lease of the same commit on another branch; False if it lives.
+
+        Its holder may only have been away: he would find it as he left it, and answer there.
+        """
+        try:
+            self._site.leases.defer(lease, 0.0, f"the same commit is run on {event.branch}")
+        except LeaseLost:
+            return False
+        self._site.end_scripts(lease.run)
+        return True
 
     def _look_for_copies(self, event: Event, seen: str | None) -> None:
         """Ask a remote again for branches at the same commit, now that the lease is there.

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from aynig.model import Hold
+from tests.machines.runner import SECONDS
 from tests.machines.strand import Cue
 from tests.machines.world import BRANCHES, World
 
@@ -51,4 +53,37 @@ def test_an_answer_counts_whose_branch_was_deleted_while_a_copy_was_claimed(worl
     ada.finish(ONE)
     world.server.put(ONE, None)
     bob.finish(TWO)
+    assert answers(world, trigger) == 1
+
+
+def test_who_takes_over_a_commit_on_a_copy_ends_the_lease_of_the_other(world: World) -> None:
+    trigger = world.push(TWO)
+    ada, bob = world.add(), world.add()
+    ada.claim(TWO, LUCK, TO_THE_SCRIPT)
+    world.copy(ONE, TWO)
+    bob.sync()
+    bob.claim(ONE, LUCK, TO_THE_SCRIPT)
+    assert isinstance(bob.outcomes[ONE], Hold)
+    world.server.time += SECONDS + 1
+    bob.claim(ONE, LUCK, TO_THE_SCRIPT)
+    ada.finish(TWO)
+    bob.finish(ONE)
+    assert answers(world, trigger) == 1
+    assert world.server.objects.said(world.server.refs[ONE]) is not None
+    assert not world.broken
+
+
+def test_a_holder_of_a_copy_who_lives_keeps_the_commit(world: World) -> None:
+    trigger = world.push(TWO)
+    ada, bob = world.add(), world.add()
+    ada.claim(TWO, LUCK, TO_THE_SCRIPT)
+    world.copy(ONE, TWO)
+    bob.sync()
+    bob.claim(ONE, LUCK, TO_THE_SCRIPT)
+    world.server.time += SECONDS + 1
+    bob.claim(ONE, LUCK, 1)
+    ada.advance(TWO, Cue(script="renew"), 1)
+    bob.finish(ONE)
+    assert isinstance(bob.outcomes[ONE], Hold)
+    ada.finish(TWO)
     assert answers(world, trigger) == 1
