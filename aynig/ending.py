@@ -110,6 +110,7 @@ def conclude_again(site: Site, pending: Pending) -> Ended:
     try:
         renewed = _renewed(site, pending)
     except LeaseLost as error:
+        # A push that was given up may have arrived all the same.
         if _has_landed(site, pending):
             return _landed(site, pending)
         return _refuse(site, pending, str(error))
@@ -285,9 +286,9 @@ def _has_landed(site: Site, pending: Pending) -> bool:
 
 
 def _has_moved(site: Site, pending: Pending) -> bool:
-    """Is the branch neither at the triggering commit nor, by a person's hand, at the answer?"""
-    answer = pending.answer.oid if pending.answer is not None else None
-    return site.repo.read_ref(pending.plan.event.ref) not in (pending.plan.event.oid, answer)
+    """Is the branch somewhere else than at the triggering commit, and without the answer?"""
+    tip = site.repo.read_ref(pending.plan.event.ref)
+    return tip != pending.plan.event.oid and not _has_landed(site, pending)
 
 
 def _moved(pending: Pending) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from aynig.ending import Finished
 from aynig.model import Hold
 from tests.machines.runner import SECONDS
 from tests.machines.strand import Cue
@@ -87,3 +88,24 @@ def test_a_holder_of_a_copy_who_lives_keeps_the_commit(world: World) -> None:
     assert isinstance(bob.outcomes[ONE], Hold)
     ada.finish(TWO)
     assert answers(world, trigger) == 1
+
+
+@pytest.mark.parametrize("moved_on", [False, True], ids=["the tip", "below the tip"])
+def test_an_answer_that_arrives_late_is_told_as_one_that_landed(
+    world: World, moved_on: bool
+) -> None:
+    world.push(ONE)
+    ada, bob = world.add(), world.add()
+    ada.claim(ONE, LUCK, TO_THE_SCRIPT)
+    ada.advance(ONE, LUCK, 1)
+    ada.advance(ONE, Cue("late"), 1)
+    assert ONE in ada.pending
+    ada.machine.arrive_late(lost=False)
+    if moved_on:
+        bob.sync()
+        bob.claim(ONE, LUCK, TO_THE_SCRIPT)
+        bob.finish(ONE)
+    ada.claim(ONE, LUCK, 9)
+    finished = ada.outcomes[ONE]
+    assert isinstance(finished, Finished)
+    assert finished.ending == "answered"
