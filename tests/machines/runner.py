@@ -140,10 +140,7 @@ class Runner:
     def advance(self, ref: str, cue: Cue, stops: int) -> None:
         """Let the work on a branch go on for so many stops, but not past its script."""
         strand = self.strands[ref]
-        for number in range(stops):
-            strand.advance(cue if not number else Cue())
-            if strand.over or strand.at == "script":
-                break
+        strand.advance(cue, stops)
         if strand.over:
             del self.strands[ref]
             self._collect(ref, strand)

@@ -39,6 +39,8 @@ class Strand:
         self.at = "begin"
         self._work = work
         self._cue = Cue()
+        # So many stopping points are passed without a halt.
+        self._left = 0
         self._killed = False
         self._go = threading.Lock()
         self._halt = threading.Lock()
@@ -46,9 +48,13 @@ class Strand:
         self._halt.acquire()
         threading.Thread(target=self._run, daemon=True).start()
 
-    def advance(self, cue: Cue) -> None:
-        """Let it run to its next stopping point, or to its end."""
+    def advance(self, cue: Cue, stops: int = 1) -> None:
+        """Let it run to its next stopping point but so many, to its script, or to its end.
+
+        The cue is for the one that it goes on from; the others are passed with luck.
+        """
         self._cue = cue
+        self._left = stops - 1
         self._go.release()
         self._halt.acquire()
 
@@ -60,12 +66,16 @@ class Strand:
 
     def stop(self, at: str) -> Cue:
         """Called within: wait here for what comes next."""
-        self.at = at
-        self._halt.release()
-        self._go.acquire()
-        if self._killed:
-            raise Killed
-        return self._cue
+        if at == "script" or not self._left:
+            self.at = at
+            self._halt.release()
+            self._go.acquire()
+            if self._killed:
+                raise Killed
+        else:
+            self._left -= 1
+        cue, self._cue = self._cue, Cue()
+        return cue
 
     def _run(self) -> None:
         _current.strand = self
