@@ -105,7 +105,7 @@ class Remote:
         done = self._git(["ls-remote", self.name, *wanted])
         return {ref: oid for ref, oid in _listed(done.stdout).items() if ref in wanted}
 
-    def list(self, prefix: str) -> dict[str, str]:
+    def below(self, prefix: str) -> dict[str, str]:
         """All refs of the remote whose names start with `prefix`."""
         done = self._git(["ls-remote", self.name, f"{prefix}*"])
         return {ref: oid for ref, oid in _listed(done.stdout).items() if ref.startswith(prefix)}

@@ -74,7 +74,7 @@ class SharedRefs:
             wanted = unsure | self._unsent
         if not wanted:
             return
-        there = self._mirror.remote.list(RESCUES)
+        there = self._mirror.remote.below(RESCUES)
         for ref, oid in wanted.items():
             edit = RefEdit(ref, None, oid)
             if there.get(ref) == oid or self._attempt([edit]) is None:

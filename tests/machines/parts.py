@@ -16,6 +16,7 @@ from typing import Any
 from aynig.errors import RefMoved, Refused, RepositoryError, Unreachable
 from aynig.executors import Control, Job
 from aynig.git.address import Address
+from aynig.git.line import Line
 from aynig.git.refs import RefEdit, RefStore
 from aynig.git.remote import Heads, Remote
 from aynig.git.repo import EMPTY_TREE, CommitInfo, Identity, Repo
@@ -217,7 +218,7 @@ class MemoryRemote(Remote):
     """The way to the server, on which anything may happen to a push."""
 
     def __init__(self, machine: Machine) -> None:
-        super().__init__(NOWHERE, NOWHERE, Address("origin", "memory://", NOWHERE, ()))
+        super().__init__(Line(NOWHERE), NOWHERE, Address("origin", "memory://", NOWHERE, ()))
         self._machine = machine
         self._server = machine.server
 
@@ -235,7 +236,7 @@ class MemoryRemote(Remote):
         self._mind_link()
         return {ref: self._server.refs[ref] for ref in refs if ref in self._server.refs}
 
-    def list(self, prefix: str) -> dict[str, str]:
+    def below(self, prefix: str) -> dict[str, str]:
         self._mind_link()
         return self._server.below(prefix)
 
