@@ -346,12 +346,13 @@ class Reconciler:
         """Ask a remote again for branches at the same commit, now that the lease is there.
 
         Not where the lease ref shows that the commit was written to this branch as an answer: all
-        runners then leave it to this branch (`facts.owner`).
+        runners then leave it to this branch (`facts.owner`). A lease that was given back leaves
+        the same mark, and only an answer can have been written as one.
         """
         mirror, scan = self._site.mirror, self._site.scan
         if mirror is None:
             return
-        if seen != event.oid:
+        if seen != event.oid or event.statement.value("answers") is None:
             mirror.sync(leases=False)
             scan.look()
         if scan.sharing(event.oid) - {event.ref}:

@@ -8,7 +8,7 @@ import pytest
 
 from aynig.ending import Finished
 from aynig.model import Hold
-from tests.machines.runner import SECONDS
+from tests.machines.runner import SECONDS, Runner
 from tests.machines.strand import Cue
 from tests.machines.world import BRANCHES, World
 
@@ -88,6 +88,33 @@ def test_a_holder_of_a_copy_who_lives_keeps_the_commit(world: World) -> None:
     assert isinstance(bob.outcomes[ONE], Hold)
     ada.finish(TWO)
     assert answers(world, trigger) == 1
+
+
+def test_a_lease_that_was_given_back_does_not_vouch_for_its_branch(world: World) -> None:
+    trigger = world.push(TWO)
+    ada, bob, eve = world.add(), world.add(), world.add()
+    give_back(ada, TWO)
+    bob.sync()
+    bob.claim(TWO, LUCK, 1)
+    assert bob.strands[TWO].at == "push"
+    world.push(TWO, "")
+    world.server.put(ONE, trigger)
+    give_back(ada, ONE)
+    world.server.put(TWO, trigger)
+    eve.sync()
+    eve.claim(ONE, LUCK, TO_THE_SCRIPT)
+    bob.advance(TWO, LUCK, TO_THE_SCRIPT)
+    assert not world.run_twice()
+    bob.finish(TWO)
+    eve.finish(ONE)
+    assert answers(world, trigger) == 1
+
+
+def give_back(runner: Runner, ref: str) -> None:
+    """Claim a branch, and stop in the middle of its script."""
+    runner.sync()
+    runner.claim(ref, LUCK, TO_THE_SCRIPT)
+    runner.advance(ref, Cue(script="drained"), 9)
 
 
 @pytest.mark.parametrize("moved_on", [False, True], ids=["the tip", "below the tip"])
