@@ -28,6 +28,7 @@ from aynig.text import escape
 _COMMITS_BACK = 50
 # The holds that say when they end.
 _TIMED = frozenset({"waiting", "error"})
+BROKEN_THERE = "the remote can't read it: `aynig doctor` in the server's repository says why"
 NOTHING_RUNS = "nothing runs here: `aynig run` or `aynig daemon` starts what is ready"
 
 
@@ -59,7 +60,12 @@ def status_rows(site: Site, *, idle: bool = False) -> Iterator[StatusRow]:
     site.scan.take_changes()
     tips = site.scan.tips()
     oids = frozenset(tip.oid for tip in tips.values())
+    there = site.mirror.broken if site.mirror is not None else ()
+    for ref in sorted(there):
+        yield StatusRow(branch_of(ref), "", None, "broken", BROKEN_THERE, 0.0)
     for ref, tip in sorted(tips.items()):
+        if ref in there:
+            continue
         if tip.state or tip.fault:
             yield _task_row(site, ref, tip, oids)
         elif idle:

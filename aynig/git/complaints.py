@@ -209,6 +209,7 @@ _IDLE = re.compile(
     r"(error: )?hook declined to update |[\W_]*$|\(or you mis-spelled the reponame\)"
 )
 _BROKEN = re.compile(r"bad object (refs/\S+)")
+_NULL = re.compile(r"not our ref 0{40}")
 _LOCKED = re.compile(r"unable to create '[^\n]*\.lock': file exists", re.IGNORECASE)
 _ADVICE = "Another git process seems to be running"
 
@@ -263,6 +264,8 @@ def _of_command(said: str) -> Complaint:
     telling = next((line for line in lines if row and row.pattern.search(line)), "")
     if telling.endswith(":"):
         telling = " ".join(lines[lines.index(telling) :][:2])
+    if _NULL.search(telling):
+        telling = f"a ref is broken there ({_clean(telling)})"
     locked = _LOCKED.search(said)
     if locked and kind == _BUSY:
         # An atomic push that failed in the server's own transaction: no ref is to blame by name.

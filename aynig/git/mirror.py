@@ -106,7 +106,9 @@ class Mirror:
             return False
         changed = {ref: oid for ref, oid in heads.refs.items() if before.get(ref) != oid}
         now: dict[str, str | None] = dict(changed)
-        now.update({ref: None for ref in _below(before, HEADS) if ref not in heads.refs})
+        # Of one that is broken there nobody knows where it will be.
+        gone = [r for r in _below(before, HEADS) if r not in heads.refs and r not in heads.broken]
+        now.update(dict.fromkeys(gone))
         self._mind_default(heads)
         # Of a branch that is gone, the lease ref still tells what was answered on it.
         if now or leases:
@@ -173,6 +175,11 @@ class Mirror:
         while self._fresh_leases:
             fresh.append(self._fresh_leases.popitem()[1])
         return fresh
+
+    @property
+    def broken(self) -> tuple[str, ...]:
+        """The branches that the remote could not read itself when it was asked last."""
+        return self._heads.broken if self._heads is not None else ()
 
     def landed(self, edits: Iterable[RefEdit]) -> None:
         """Follow a push that the remote has taken. Never fails: the next look finds it, too."""

@@ -30,7 +30,7 @@ from aynig.git.complaints import Complaint, complaint_of
 from aynig.git.line import Line
 from aynig.git.patience import Patience
 from aynig.git.refs import RefEdit
-from aynig.model import LEASES
+from aynig.model import HEADS, LEASES
 from aynig.text import shorten
 
 # How long, in seconds, a remote may take to say what its refs are, or to take a push: what hangs
@@ -59,6 +59,8 @@ class Heads:
 
     refs: Mapping[str, str]
     raw: bytes
+    # Branches of which it knows no more than the name: their files there are empty, say.
+    broken: tuple[str, ...] = ()
 
 
 class Remote:
@@ -88,7 +90,16 @@ class Remote:
         done = self._git(["ls-remote", "--heads", self.name])
         if known is not None and done.stdout == known.raw:
             return known
-        return Heads(_listed(done.stdout), done.stdout)
+        return Heads(_listed(done.stdout), done.stdout, _broken(done.stdout))
+
+    def broken(self) -> tuple[str, ...]:
+        """The branches and the refs below refs/aynig/ that can't be read on the remote."""
+        return _broken(self._git(["ls-remote", self.name, f"{HEADS}*", "refs/aynig/*"]).stdout)
+
+    def speaks_v2(self) -> bool:
+        """Is only what is asked for listed by the remote (gitprotocol-v2(5))?"""
+        done = self._git(["ls-remote", self.name, HEADS], env={"GIT_TRACE_PACKET": "1"})
+        return b"< version 2" in done.stderr
 
     def default_branch(self) -> str | None:
         """The branch that HEAD of the remote names; None where it names none."""
@@ -177,6 +188,7 @@ class Remote:
         stdin: bytes = b"",
         timeout: float | None = None,
         may_fail: bool = False,
+        env: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[bytes]:
         self.observe(args)
         limit = max(timeout or 0.0, self._timeout)
@@ -188,7 +200,7 @@ class Remote:
                 self.line.ready(),
                 args,
                 settings=("-c", "protocol.version=2", *self._stalling()),
-                env=self._environment(),
+                env={**self._environment(), **(env or {})},
                 stdin=stdin,
                 cwd=self.address.cwd,
                 until=until,
@@ -243,6 +255,13 @@ def _listed(output: bytes) -> dict[str, str]:
     found = {}
     for line in output.decode("utf-8", "surrogateescape").splitlines():
         oid, _, ref = line.partition("\t")
-        if ref.startswith("refs/") and not ref.endswith("^{}"):
+        if ref.startswith("refs/") and not ref.endswith("^{}") and oid.strip("0"):
             found[ref] = oid
     return found
+
+
+def _broken(output: bytes) -> tuple[str, ...]:
+    """The refs that `git ls-remote` printed without a value."""
+    lines = output.decode("utf-8", "surrogateescape").splitlines()
+    pairs = [line.partition("\t") for line in lines]
+    return tuple(ref for oid, _, ref in pairs if ref and not oid.strip("0"))

@@ -151,7 +151,7 @@ def of_push(why: str, said: str = "", *, ref: str = "refs/heads/main") -> Compla
         (
             f"fatal: remote error: upload-pack: not our ref {'0' * 40}\n",
             "refused",
-            f"upload-pack: not our ref {'0' * 40}",
+            f"a ref is broken there (upload-pack: not our ref {'0' * 40})",
             "aynig doctor",
         ),
         (
