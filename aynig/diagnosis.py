@@ -5,13 +5,15 @@ Each check is made even where another one fails, as far as it can be.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from aynig.checks import ERROR, OK, Finding
 from aynig.checks.leftovers import check_leftovers
 from aynig.checks.machine import check_limits, check_programs
+from aynig.checks.remote import check_remote
 from aynig.checks.repository import (
+    broken_refs,
     check_format,
     check_hooks,
     check_identity,
@@ -25,12 +27,16 @@ from aynig.checks.workflow import check_workflow
 from aynig.errors import ConfigError, NoRepository, RepositoryError
 from aynig.git.repo import Repo
 from aynig.recover import recover
-from aynig.settings import Settings
+from aynig.settings import HERE, Settings
 from aynig.site import Site, load_settings, make_site, worktree_place
 
 
-def examine(place: Path) -> Iterator[Finding]:
-    """All findings for the repository that `place` is in, or for the machine alone."""
+def examine(place: Path, remotes: Sequence[str] = ()) -> Iterator[Finding]:
+    """All findings for the repository that `place` is in, or for the machine alone.
+
+    With `remotes` also those, where it is tried whether they can be written to; the ones that the
+    settings name are only looked at.
+    """
     yield from check_programs()
     try:
         repo = Repo.open(place)
@@ -42,6 +48,9 @@ def examine(place: Path) -> Iterator[Finding]:
     yield from check_limits(settings.jobs, ref_folders(repo))
     yield finding
     yield from _examine_repository(make_site(repo, settings))
+    for name in dict.fromkeys(remotes or settings.remotes):
+        if name != HERE:
+            yield from guarded("remote", check_remote(repo, name, tries=bool(remotes)))
 
 
 def _no_repository(place: Path, error: RepositoryError) -> Finding:
@@ -80,7 +89,7 @@ def _examine_refs(site: Site) -> Iterator[Finding]:
         # What is below could only say the same again.
         yield Finding("refs", ERROR, str(error), error.hint)
         return
-    yield from guarded("refs", check_refs(site.repo, site.scan.broken))
+    yield from guarded("refs", check_refs(site.repo, broken_refs(site.repo)))
     yield from guarded("scripts", check_workflow(site))
     yield from guarded("leftovers", check_leftovers(site))
     yield from guarded("rescues", check_rescues(site.repo))

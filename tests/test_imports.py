@@ -51,6 +51,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("status", "tasks", "githooks", "outputs", "starter", "showcase", "checks", "statecommit"),
     ("fleet",),
     ("checks.machine", "checks.repository", "checks.workflow", "checks.leftovers"),
+    ("checks.remote",),
     ("diagnosis",),
     ("cli.output",),
     ("cli.rows", "cli.place"),

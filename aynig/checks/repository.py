@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import stat
@@ -12,13 +13,17 @@ from pathlib import Path
 from aynig import githooks
 from aynig.checks import ERROR, OK, WARNING, Finding
 from aynig.errors import AynigError
+from aynig.git.locks import is_at_rest
 from aynig.git.repo import Repo
+from aynig.git.snapshot import RefReader
 from aynig.model import HEADS, RESCUES
 from aynig.text import shell_word
 
 _MIB = 1024 * 1024
 # A lock that git itself holds is seldom older than this; a leftover is never younger for long.
 _OLD_LOCK = 600.0
+# The same where no git is at work on this machine that could hold it.
+_YOUNG_LOCK = 10.0
 
 
 def check_format(repo: Repo) -> Iterator[Finding]:
@@ -92,10 +97,15 @@ def check_refs(repo: Repo, broken: Mapping[str, str]) -> Iterator[Finding]:
     for ref, why in sorted(broken.items()):
         yield Finding("refs", ERROR, f"{ref} is broken: {why}", _mend_ref(repo, ref))
     if not broken:
-        yield Finding("refs", OK, "all branches can be read")
+        yield Finding("refs", OK, "all refs can be read")
     for lock in old_locks(repo, time.time()):
-        detail = f"{lock} is there for more than {_OLD_LOCK / 60:.0f} minutes: git refuses to write"
+        detail = f"{lock} is there, and nobody seems to hold it: git refuses to write"
         yield Finding("locks", WARNING, detail, f"If no git is running: rm {_word(lock)}")
+
+
+def broken_refs(repo: Repo) -> Mapping[str, str]:
+    """All refs that can't be read, and why: one is enough for git to refuse pushes of others."""
+    return RefReader(repo.common_dir, ("refs/",)).look().broken
 
 
 def _mend_ref(repo: Repo, ref: str) -> str:
@@ -115,15 +125,19 @@ def old_locks(repo: Repo, now: float) -> list[Path]:
     places = [repo.common_dir / "packed-refs.lock", repo.common_dir / "HEAD.lock"]
     places.append(repo.git_dir / "index.lock")
     places += (repo.common_dir / "refs").rglob("*.lock")
-    return [place for place in places if _is_old(place, now)]
+    ages = {place: _age_of_lock(place, now) for place in places}
+    # A git on another machine that shares the disk is not seen here: so old ones count anyway.
+    enough = _OLD_LOCK if max(ages.values()) < _YOUNG_LOCK or not is_at_rest(repo) else _YOUNG_LOCK
+    return [place for place, age in ages.items() if age > enough]
 
 
-def _is_old(path: Path, now: float) -> bool:
+def _age_of_lock(path: Path, now: float) -> float:
+    """In seconds; below all others where there is none."""
     try:
         found = path.lstat()
     except OSError:
-        return False
-    return stat.S_ISREG(found.st_mode) and now - found.st_mtime > _OLD_LOCK
+        return -math.inf
+    return now - found.st_mtime if stat.S_ISREG(found.st_mode) else -math.inf
 
 
 def check_rescues(repo: Repo) -> Iterator[Finding]:

@@ -15,8 +15,15 @@ from aynig.text import escape
 
 @click.command("doctor")
 @click.option("--mend", "mends", is_flag=True, help="First clean up what crashed runs left.")
+@click.option(
+    "--remote",
+    "remotes",
+    metavar="NAME",
+    multiple=True,
+    help="Check this remote too, and try to write refs/aynig/ there; repeatable.",
+)
 @json_option
-def command(mends: bool, as_json: bool) -> int:
+def command(mends: bool, remotes: tuple[str, ...], as_json: bool) -> int:
     """Check git, hooks, limits, scripts and leftovers, and say how to mend each.
 
     Works outside of a repository too, and then checks the machine only. Exit status 1 if there
@@ -26,10 +33,11 @@ def command(mends: bool, as_json: bool) -> int:
     Example:
       aynig doctor
       aynig doctor --mend
+      aynig doctor --remote origin
     """
     done = mend(Path.cwd()) if mends else []
     findings = [Finding("mended", "ok", text) for text in done]
-    findings += examine(Path.cwd())
+    findings += examine(Path.cwd(), remotes)
     if as_json:
         print_json(
             [

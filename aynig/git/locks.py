@@ -250,6 +250,11 @@ def _lies_locked(repo: Repo, targets: Sequence[Sequence[str | None]]) -> bool:
     return any((repo.common_dir / f"{ref}.lock").exists() for ref, _ in targets)
 
 
+def is_at_rest(repo: Repo) -> bool:
+    """Is no git at work in a repository whose locks nobody announced, as far as one may see?"""
+    return not _is_git_at_work(repo, _LOCKLESS)
+
+
 def _is_quiet(repo: Repo, lockless: Sequence[bytes] = _LOCKLESS) -> bool:
     """Is no git at work, at the latest in a moment? Most of them only read, and end at once."""
     for _ in range(_LOOKS):
