@@ -412,6 +412,9 @@ class Desk:
     def _finish(self, ref: str, finished: Finished) -> None:
         self._last_hold.pop(ref, None)
         self._observe(notices.of_finish(self.site, finished))
+        if finished.ending == "refused" and self.sync is not None:
+            # With the next look goes what was kept, and this may be the only machine that has it.
+            self.sync.wake()
         if finished.deferral is not None:
             deferral = finished.deferral
             hold = Hold("waiting", deferral.reason, deferral.not_before)

@@ -14,12 +14,14 @@ import pytest
 
 from aynig.ending import Finished, Pending, abandon, conclude, conclude_again
 from aynig.errors import Unreachable
-from aynig.model import Lease
+from aynig.lease import lease_name
+from aynig.model import HEADS, Lease
 from aynig.respond import Answer
 from aynig.site import Site
 from tests import values
 from tests.fleet import Fleet
-from tests.world import GitRepo
+from tests.servers import serving
+from tests.world import GitRepo, wait_for
 
 RESCUES = "refs/aynig/rescue/"
 
@@ -143,3 +145,24 @@ def test_who_stops_without_a_remote_keeps_answer_and_lease(world: World) -> None
     assert world.bob.leases.settle()
     assert world.fleet.lease() == world.lease.oid
     assert world.kept() == [RESCUES + world.lease.run]
+
+
+def test_work_that_was_refused_is_on_the_remote_without_waiting_for_the_next_poll(
+    tmp_path: Path,
+) -> None:
+    gate = tmp_path / "gate"
+    script = f"echo work >work; touch {tmp_path}/begun; until [ -e {gate} ]; do sleep 0.05; done"
+    fleet = Fleet.make(tmp_path / "srv", {"go": script})
+    fleet.tasks.task()
+    # Over a network: nobody here is woken by what happens in its files.
+    with serving("daemon", tmp_path / "srv") as server:
+        fleet.url = server.url("server.git")
+        with fleet.live("bob") as told:
+            wait_for((tmp_path / "begun").exists, what="the script")
+            oid = fleet.server.commit("mine again", branch="task")
+            # Nor is there anything of its own to be pushed any more, with which it could go along.
+            fleet.server.git("update-ref", lease_name(HEADS + "task"), oid)
+            gate.touch()
+            wait_for(lambda: told.of("refused"), what="the refusal")
+            (kept,) = wait_for(lambda: fleet.server.git("for-each-ref", RESCUES).splitlines())
+            assert fleet.server.git("show", f"{kept.split()[2]}:work") == "work"
