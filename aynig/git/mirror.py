@@ -13,7 +13,8 @@ import hashlib
 import re
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pygit2
@@ -79,9 +80,13 @@ class Mirror:
         self._heads: Heads | None = None
         self._said_leases: Mapping[str, str] = {}
         self._fresh_leases: dict[str, str] = {}
+        # What is being pushed at this moment, and here as well as soon as the remote has taken it.
+        self._under_way: dict[str, str | None] = {}
         # Is all as the remote last said? Not so where a process changed a ref in between.
         self._clean = False
         self._asked_default = False
+        # When the remote was last asked, on the monotonic clock.
+        self.looked = float("-inf")
 
     def sync(self, *, leases: bool) -> bool:
         """Look at the remote and fetch what changed; did anything change here?
@@ -102,9 +107,10 @@ class Mirror:
         # younger than what the remote says now, and stays.
         before = self._before()
         heads = self.remote.heads(self._heads)
+        self.looked = time.monotonic()
         if heads is self._heads and self._clean and not leases:
             return False
-        changed = {ref: oid for ref, oid in heads.refs.items() if before.get(ref) != oid}
+        changed, whole = self._news(heads.refs, before)
         now: dict[str, str | None] = dict(changed)
         # Of one that is broken there nobody knows where it will be.
         gone = [r for r in _below(before, HEADS) if r not in heads.refs and r not in heads.broken]
@@ -121,7 +127,7 @@ class Mirror:
             oid = now[ref]
             if oid is not None and before.get(ref) != oid:
                 self._fresh_leases[ref] = oid
-        self._heads, self._clean = heads, self._apply(before, now)
+        self._heads, self._clean = heads, self._apply(before, now) and whole
         if len(changed) > 1000:
             pack_many_refs(self.repo)
         return any(before.get(ref) != oid for ref, oid in now.items())
@@ -181,6 +187,20 @@ class Mirror:
         """The branches that the remote could not read itself when it was asked last."""
         return self._heads.broken if self._heads is not None else ()
 
+    @contextlib.contextmanager
+    def pushing(self, edits: Iterable[RefEdit]) -> Iterator[None]:
+        """While the block runs, a look that finds these on the remote leaves them to `landed`.
+
+        Their objects are here, and to fetch them would cost as much as a push does.
+        """
+        mine = {edit.ref: edit.new for edit in edits if edit.old != edit.new}
+        self._under_way |= mine
+        try:
+            yield
+        finally:
+            for ref in mine:
+                self._under_way.pop(ref, None)
+
     def landed(self, edits: Iterable[RefEdit]) -> None:
         """Follow a push that the remote has taken. Never fails: the next look finds it, too."""
         done = [e for e in edits if e.old != e.new and e.ref.startswith(_MIRRORED)]
@@ -224,6 +244,24 @@ class Mirror:
     def _mend(self) -> bool:
         """Undo what a crash left here; was there anything?"""
         return any([mend_copy(self.repo.common_dir), bool(self.clear_locks())])
+
+    def _news(
+        self, there: Mapping[str, str], before: Mapping[str, str]
+    ) -> tuple[dict[str, str], bool]:
+        """What the remote has that is not here, less our own pushes, which nobody need fetch.
+
+        Also, whether that is all: a push that is still under way may yet fail to follow here.
+        """
+        changed = {ref: oid for ref, oid in there.items() if before.get(ref) != oid}
+        if not changed:
+            return changed, True
+        mine = {ref for ref, oid in self._under_way.copy().items() if changed.get(ref) == oid}
+        # Read again, and after that: what was under way when the remote was asked is here by now.
+        here = self._before()
+        news = {
+            ref: oid for ref, oid in changed.items() if ref not in mine and here.get(ref) != oid
+        }
+        return news, not mine
 
     def _tips(self, before: Mapping[str, str], changed: Mapping[str, str]) -> list[str]:
         """What the new commits are most likely built on."""

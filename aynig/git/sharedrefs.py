@@ -92,6 +92,10 @@ class SharedRefs:
     # --- pushing -------------------------------------------------------------------------------
 
     def _push(self, edits: list[RefEdit]) -> None:
+        with self._mirror.pushing(edits):
+            self._push_and_follow(edits)
+
+    def _push_and_follow(self, edits: list[RefEdit]) -> None:
         along = self._along({edit.new for edit in edits})
         error = self._attempt([*edits, *along])
         if along and error is not None and not isinstance(error, Unreachable):

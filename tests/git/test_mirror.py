@@ -237,3 +237,46 @@ def test_a_push_may_be_under_way_while_a_mirror_is_packed(pair: Pair) -> None:
     line = pair.mirror.remote.line.path
     pair.mirror.keep_house()
     assert (line / "HEAD").exists()
+
+
+def _names(pair: Pair) -> list[str]:
+    return [command[0] for command in pair.commands]
+
+
+def test_what_is_being_pushed_from_here_is_not_fetched(pair: Pair) -> None:
+    pair.mirror.sync(leases=True)
+    tip = pair.server.tip()
+    pair.commands.clear()
+    with pair.mirror.pushing([RefEdit(TASK, None, tip)]):
+        pair.server.git("update-ref", TASK, tip)
+        pair.mirror.sync(leases=False)
+        assert _names(pair) == ["ls-remote"]
+        assert TASK not in pair.refs
+    # It was not followed: nobody knew that it had gone through.
+    pair.mirror.sync(leases=False)
+    assert pair.refs == pair.there
+
+
+def test_what_others_push_meanwhile_is_fetched(pair: Pair) -> None:
+    pair.mirror.sync(leases=True)
+    theirs = pair.server.commit("theirs", branch="task")
+    with pair.mirror.pushing([RefEdit(TASK, None, pair.server.tip("main"))]):
+        pair.mirror.sync(leases=False)
+        assert pair.refs[TASK] == theirs
+
+
+def test_what_was_pushed_while_the_remote_is_asked_is_not_fetched(pair: Pair) -> None:
+    pair.mirror.sync(leases=True)
+    edit = RefEdit(TASK, None, pair.server.tip())
+
+    def observe(command: Sequence[str]) -> None:
+        pair.commands.append(command)
+        if command[0] == "ls-remote" and TASK not in pair.refs:
+            pair.server.git("update-ref", TASK, pair.server.tip())
+            pair.mirror.landed([edit])
+
+    pair.commands.clear()
+    pair.mirror.remote.observe = observe
+    pair.mirror.sync(leases=False)
+    assert _names(pair) == ["ls-remote"]
+    assert pair.refs == pair.there
