@@ -341,7 +341,7 @@ class Engine:
             times += [announcement.due for announcement in self._announcements.values()]
         for desk in self._desks.values():
             if desk.sync is not None and not desk.sync.running and not self._stops:
-                times.append(desk.sync.due)
+                times.append(self._sync_due(desk, desk.sync))
             due = desk.next_due()
             if due is not None and not self._stops:
                 times.append(due)
@@ -381,9 +381,16 @@ class Engine:
             assert desk.sync is not None
             desk.sync.end(desk.site.settings.lease_seconds / 2 if desk.minds_leases else LONGEST)
         for desk in self._desks.values():
-            if desk.sync is not None and not desk.sync.running and desk.sync.due <= now:
+            if desk.sync is None or desk.sync.running:
+                continue
+            if self._sync_due(desk, desk.sync) <= now:
                 desk.sync.begin()
                 self._threads.submit(self._carry_out_sync, desk, desk.sync, desk.minds_leases)
+
+    def _sync_due(self, desk: Desk, sync: Sync) -> float:
+        """When the remote is to be looked at next: at leisure while all places have work."""
+        busy = self._running >= self._jobs or desk.ready
+        return sync.due_beside_work if busy else sync.due
 
     def _carry_out_sync(self, desk: Desk, sync: Sync, leases: bool) -> None:
         sync.run(leases=leases)

@@ -16,6 +16,9 @@ from aynig.git.sharedrefs import SharedRefs
 
 # The longest pause between two looks, in seconds, where nothing changes and nobody wakes us.
 LONGEST = 60.0
+# Who has enough to do looks at most once in so many seconds, and a fifth of the time: beside a busy
+# server each push of each runner wakes all of them.
+_REST, _REST_BY_LENGTH = 1.0, 4.0
 # By so much of itself each pause is longer or shorter, so that many runners do not look at once.
 _JITTER = 0.2
 
@@ -45,6 +48,8 @@ class Sync:
         self._first = first
         self._clock = clock
         self._due = 0.0
+        self._begun = 0.0
+        self._rest = 0.0
         self._changed = False
         self.running = False
         # Was the remote ever seen as it is? Before, nothing is worked on.
@@ -57,6 +62,14 @@ class Sync:
         """When the next look is to begin, on the monotonic clock."""
         return self._due
 
+    @property
+    def due_beside_work(self) -> float:
+        """When it is to begin where there is no hurry, since there is enough to do as it is.
+
+        Whoever takes a lease looks as well, and that counts.
+        """
+        return max(self._due, self._mirror.looked + self._rest)
+
     def wake(self) -> None:
         """Look as soon as may be."""
         self._pause = self._poll
@@ -66,6 +79,7 @@ class Sync:
         """A look is given to a thread: a wake from now on asks for another one."""
         self.running = True
         self._due = float("inf")
+        self._begun = self._clock()
 
     def run(self, *, leases: bool) -> None:
         """Look; raises nothing."""
@@ -89,11 +103,13 @@ class Sync:
     def end(self, longest: float) -> None:
         """The look is over; the next one is due after at most `longest` seconds."""
         self.running = False
+        now = self._clock()
+        self._rest = max(_REST, _REST_BY_LENGTH * (now - self._begun))
         changed, self._changed = self._changed, False
         if changed:
             self._pause = self._poll
         if self._due == float("inf"):
             pause = min(self._pause, max(longest, self._poll))
-            self._due = self._clock() + pause * random.uniform(1 - _JITTER, 1 + _JITTER)
+            self._due = now + pause * random.uniform(1 - _JITTER, 1 + _JITTER)
         if not changed:
             self._pause = min(self._pause * 2, max(LONGEST, self._poll))

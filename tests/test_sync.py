@@ -21,6 +21,7 @@ class Remote:
         self.firsts = 0
         self.remote = self
         self.patience = Patience()
+        self.looked = float("-inf")
 
     def publish(self) -> None:
         pass
@@ -91,6 +92,26 @@ def test_a_wake_in_the_middle_of_a_look_asks_for_another(looks: Sync) -> None:
     looks.run(leases=False)
     looks.end(LONGEST)
     assert looks.due <= 0.0
+
+
+def test_who_has_enough_to_do_is_not_hurried_by_a_wake(
+    looks: Sync, remote: Remote, now: list[float]
+) -> None:
+    looks.begin()
+    looks.run(leases=False)
+    remote.looked, now[0] = 1000.0, 1002.0
+    looks.end(LONGEST)
+    looks.wake()
+    assert looks.due <= 1000.0
+    # Four times as long as the look took.
+    assert looks.due_beside_work == 1008.0
+
+
+def test_a_look_that_a_lease_took_counts_as_one(looks: Sync, remote: Remote) -> None:
+    look(looks)
+    looks.wake()
+    remote.looked = 1500.0
+    assert looks.due_beside_work == 1501.0
 
 
 def test_a_remote_that_is_away_is_asked_ever_less_often_and_says_why(
