@@ -9,7 +9,20 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from bench import chain, hook, large, latency, look, many, memory
+from bench import (
+    chain,
+    hook,
+    idle_remote,
+    large,
+    latency,
+    look,
+    many,
+    memory,
+    remote,
+    renewals,
+    runners,
+    woken,
+)
 from bench.ground import seal
 from bench.measure import Context, Row
 from bench.table import describe_machine, format_table
@@ -22,6 +35,11 @@ ROWS: Mapping[str, Callable[[Context], list[Row]]] = {
     "large": large.rows,
     "memory": memory.rows,
     "hook": hook.rows,
+    "remote": remote.rows,
+    "runners": runners.rows,
+    "remote-idle": idle_remote.rows,
+    "renewals": renewals.rows,
+    "woken": woken.rows,
 }
 
 _BEGIN, _END = "<!-- the table: python -m bench --save -->", "<!-- end of the table -->"

@@ -14,8 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-# States of the test repositories: one that does nothing, one that rings, one without an end.
-EMPTY, RING, ENDLESS = "empty", "ring", "endless"
+# States of the test repositories: one that does nothing, one that rings, one without an end, two
+# that sleep.
+EMPTY, RING, ENDLESS, NAP, LONG = "empty", "ring", "endless", "nap", "long"
+# How long the last two sleep, in seconds.
+NAP_SECONDS, LONG_SECONDS = 0.2, 20
 
 _CONFIG = "states:\n  endless:\n    next: endless\n"
 _FILES_IN_A_FOLDER = 100
@@ -111,6 +114,8 @@ def _stream(bell: Path, files: int, branches: int, state: str) -> Iterator[bytes
         f".aynig/{EMPTY}": "#!/bin/sh\nexit 0\n",
         f".aynig/{ENDLESS}": "#!/bin/sh\nexit 0\n",
         f".aynig/{RING}": f"#!/bin/sh\necho >'{bell}'\n",
+        f".aynig/{NAP}": f"#!/bin/sh\nexec sleep {NAP_SECONDS}\n",
+        f".aynig/{LONG}": f"#!/bin/sh\nexec sleep {LONG_SECONDS}\n",
     }
     yield _commit("refs/heads/main", "the files\n", "")
     for path, text in scripts.items():
@@ -191,14 +196,20 @@ class Child:
 class Daemon(Child):
     """`aynig daemon` as a process of its own; what it logs is read here."""
 
-    def __init__(self, ground: Ground, *, jobs: int = 2) -> None:
-        command = [sys.executable, "-m", "aynig", "daemon", str(ground.path)]
+    def __init__(self, ground: Ground, *, jobs: int = 2, flags: Sequence[str] = ()) -> None:
+        command = [sys.executable, "-m", "aynig", "daemon", str(ground.path), *flags]
         super().__init__([*command, "--jobs", str(jobs), "--log-format", "json"])
         self.await_notices("watching")
 
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def pipe(self) -> int:
+        """The descriptor of its log, for who reads that of several; it has no line buffered."""
+        assert self._process.stdout is not None
+        return self._process.stdout.fileno()
 
     def await_notices(self, kind: str, count: int = 1) -> list[float]:
         """Read the log up to `count` notices of a kind; when each arrived (perf_counter)."""
