@@ -16,8 +16,8 @@ from aynig.git.sharedrefs import SharedRefs
 
 # The longest pause between two looks, in seconds, where nothing changes and nobody wakes us.
 LONGEST = 60.0
-# Who has enough to do looks at most once in so many seconds, and a fifth of the time: beside a busy
-# server each push of each runner wakes all of them.
+# Who has enough to do looks at most once in so many seconds, and a fifth of the time, but as often
+# as if nobody woke it: beside a busy server each push of each runner wakes all of them.
 _REST, _REST_BY_LENGTH = 1.0, 4.0
 # By so much of itself each pause is longer or shorter, so that many runners do not look at once.
 _JITTER = 0.2
@@ -104,7 +104,7 @@ class Sync:
         """The look is over; the next one is due after at most `longest` seconds."""
         self.running = False
         now = self._clock()
-        self._rest = max(_REST, _REST_BY_LENGTH * (now - self._begun))
+        self._rest = max(_REST, min(_REST_BY_LENGTH * (now - self._begun), self._poll))
         changed, self._changed = self._changed, False
         if changed:
             self._pause = self._poll

@@ -99,12 +99,23 @@ def test_who_has_enough_to_do_is_not_hurried_by_a_wake(
 ) -> None:
     looks.begin()
     looks.run(leases=False)
-    remote.looked, now[0] = 1000.0, 1002.0
+    remote.looked, now[0] = 1000.0, 1001.0
     looks.end(LONGEST)
     looks.wake()
     assert looks.due <= 1000.0
     # Four times as long as the look took.
-    assert looks.due_beside_work == 1008.0
+    assert looks.due_beside_work == 1004.0
+
+
+def test_nor_is_it_later_than_if_nobody_woke_it(
+    looks: Sync, remote: Remote, now: list[float]
+) -> None:
+    looks.begin()
+    looks.run(leases=False)
+    remote.looked, now[0] = 1000.0, 1060.0
+    looks.end(LONGEST)
+    looks.wake()
+    assert looks.due_beside_work == 1005.0
 
 
 def test_a_look_that_a_lease_took_counts_as_one(looks: Sync, remote: Remote) -> None:
