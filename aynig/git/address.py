@@ -94,6 +94,13 @@ def find_address(repo: Repo, name: str) -> Address:
         # Not as an argument: a URL may have credentials in it.
         env={} if urls else _as_variables([(f"remote.{_NAMELESS}.url", name)]),
     )
+    if asked.startswith("ext::"):
+        # git gives such a program our own environment, and with it our objects: the server would
+        # then have refs to objects that are only here.
+        raise ConfigError(
+            f"remote {quote(name)} is a program (ext::), which can't be worked with",
+            hint="Name a path, or a URL with ssh, https, http or git.",
+        )
     found = _address(name if urls else "aynig", asked, repo.place, pairs, name)
     return replace(found, has_ssh=repo.config_value("core.sshcommand") is not None)
 

@@ -1,3 +1,5 @@
+"""Where a remote is, as git config says it, with its credentials kept out of sight."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -144,3 +146,9 @@ def test_a_pushurl_of_its_own_is_refused(repo: GitRepo) -> None:
     with pytest.raises(ConfigError, match="pushurl of its own") as caught:
         address(repo)
     assert caught.value.hint == "Remove it: git config --unset-all remote.origin.pushurl"
+
+
+def test_a_remote_that_is_a_program_is_refused(repo: GitRepo) -> None:
+    repo.git("remote", "add", "origin", "ext::git %s /srv/x.git")
+    with pytest.raises(ConfigError, match="is a program"):
+        address(repo)
