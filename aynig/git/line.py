@@ -60,6 +60,16 @@ class Line:
         """Take back what `know` was told; git commands may be under way."""
         delete_folder(self.path / KNOWN)
 
+    def unlock(self) -> bool:
+        """Remove the locks that a fetch of ours has left, when none is under way; were there any?
+
+        Only git itself was killed, say for want of memory, and this process lives on.
+        """
+        left = [path for path in self.path.rglob("*.lock") if path.is_file()]
+        for path in left:
+            path.unlink(missing_ok=True)
+        return bool(left)
+
     def close(self) -> None:
         delete_folder(self.path)
 

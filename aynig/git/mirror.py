@@ -243,7 +243,8 @@ class Mirror:
 
     def _mend(self) -> bool:
         """Undo what a crash left here; was there anything?"""
-        return any([mend_copy(self.repo.common_dir), bool(self.clear_locks())])
+        locks = self.remote.line.unlock(), bool(self.clear_locks())
+        return any([mend_copy(self.repo.common_dir), *locks])
 
     def _news(
         self, there: Mapping[str, str], before: Mapping[str, str]

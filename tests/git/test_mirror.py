@@ -279,4 +279,14 @@ def test_what_was_pushed_while_the_remote_is_asked_is_not_fetched(pair: Pair) ->
     pair.mirror.remote.observe = observe
     pair.mirror.sync(leases=False)
     assert _names(pair) == ["ls-remote"]
+
+
+@pytest.mark.parametrize("lock", [f"{LEASE}.lock", "packed-refs.lock"])
+def test_a_fetch_that_was_killed_is_no_obstacle_to_the_next_one(pair: Pair, lock: str) -> None:
+    pair.server.git("update-ref", LEASE, pair.server.commit("task", branch="task"))
+    pair.mirror.sync(leases=True)
+    (pair.mirror.remote.line.path / lock).touch()
+    pair.server.git("update-ref", "-d", LEASE)
+    pair.server.git("update-ref", LEASE[:-1] + "2", pair.server.commit("more", branch="task"))
+    assert pair.mirror.sync(leases=True)
     assert pair.refs == pair.there
