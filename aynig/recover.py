@@ -7,11 +7,11 @@ Nothing of a living process is touched.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from aynig.doorbell import sweep as sweep_doorbells
-from aynig.errors import AynigError
+from aynig.errors import AynigError, LeaseLost, WaitUntil
 from aynig.git.landings import recover_landings
 from aynig.git.locks import StaleLock, clear_stale_locks, find_stale_locks
 from aynig.git.refs import RefEdit, pack_many_refs
@@ -88,15 +88,19 @@ def bury_dead(site: Site) -> list[Leftover]:
 
     Those of a remote after the first look at it: before, nobody knows which there are.
     """
-    return [_bury(site, lease) for lease in dead_leases(site.repo)]
+    buried = [_bury(site, lease) for lease in dead_leases(site.repo)]
+    return [leftover for leftover in buried if leftover is not None]
 
 
-def _bury(site: Site, lease: Lease) -> Leftover:
+def _bury(site: Site, lease: Lease) -> Leftover | None:
     killed = site.end_scripts(lease.run)
     try:
         # Free at once, and yet the next attempt is not the first: one that kills its runner shows.
         answer, kept = _kept_answer(site, lease)
         site.leases.defer(lease, 0.0, "its runner died", answer=answer, kept=kept)
+    except LeaseLost:
+        # Another runner was faster, or had been long before we looked.
+        return None
     except AynigError as error:
         return Leftover("lease", f"the lease of {lease.ref} could not be freed: {error}")
     scripts = f", ended {len(killed)} processes of it" if killed else ""
@@ -128,6 +132,20 @@ def keep_house(site: Site) -> None:
 
 def _spent_leases(site: Site, before: float) -> list[RefEdit]:
     """The lease refs of branches that are gone, or that ended long ago."""
+    leases = site.repo.refs_below(LEASES)
+    spent = _not_needed(site, leases, before)
+    if not spent or site.mirror is None:
+        return spent
+    # Leases are looked at after branches: one that is new is there without its branch. So the
+    # branches are asked for once more, when the leases are known.
+    try:
+        site.mirror.sync(leases=False)
+    except WaitUntil:
+        return []
+    return _not_needed(site, leases, before)
+
+
+def _not_needed(site: Site, leases: Mapping[str, str], before: float) -> list[RefEdit]:
     needed = {
         lease_name(ref)
         for ref in site.repo.refs_below(HEADS)
@@ -135,7 +153,7 @@ def _spent_leases(site: Site, before: float) -> list[RefEdit]:
     }
     return [
         RefEdit(name, oid, None)
-        for name, oid in site.repo.refs_below(LEASES).items()
+        for name, oid in leases.items()
         if name not in needed and not _may_be_live(site.repo, name, oid)
     ]
 

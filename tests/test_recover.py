@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -16,9 +17,10 @@ from aynig.git.refs import RefEdit
 from aynig.lease import Leases, lease_name
 from aynig.model import HEADS, LEASES, Event, Lease
 from aynig.processes import is_alive, start_time, this_holder
-from aynig.recover import dead_leases, keep_house, pid_alive, recover
+from aynig.recover import bury_dead, dead_leases, keep_house, pid_alive, recover
 from aynig.scan import read_event
 from aynig.site import Site, open_site
+from tests.fleet import Fleet
 from tests.stage import Stage
 from tests.world import SCRIPT_OK, GitRepo
 
@@ -142,6 +144,52 @@ def test_lease_refs_of_tasks_that_ended_are_swept_after_the_retention(
     keep_house(site)
     left = leases_left(repo)
     assert sorted(left) == sorted(lease_name(HEADS + name) for name in ("asked", "young"))
+
+
+def test_a_lease_is_not_swept_whose_branch_is_too_new_to_be_in_the_mirror(tmp_path: Path) -> None:
+    fleet = Fleet.make(tmp_path, {"go": "exit 0"})
+    oid = fleet.tasks.task()
+    lease = _taken_by_carol(fleet, oid)
+    bob = fleet.open("bob")
+    assert bob.mirror is not None
+    # As where a look lists the branches before it was pushed, and the leases after it was taken.
+    fleet.server.git("update-ref", "-d", f"{HEADS}task")
+    bob.mirror.sync(leases=True)
+    fleet.server.git("update-ref", f"{HEADS}task", oid)
+    keep_house(bob)
+    assert fleet.lease() == lease
+
+
+def test_the_lease_of_a_branch_that_is_gone_is_swept_from_the_remote(tmp_path: Path) -> None:
+    fleet = Fleet.make(tmp_path, {"go": "exit 0"})
+    _taken_by_carol(fleet, fleet.tasks.task())
+    bob = fleet.open("bob")
+    assert bob.mirror is not None
+    fleet.server.git("update-ref", "-d", f"{HEADS}task")
+    bob.mirror.sync(leases=True)
+    keep_house(bob)
+    assert fleet.lease() == ""
+
+
+def test_a_dead_lease_that_another_runner_has_taken_over_is_no_leftover(tmp_path: Path) -> None:
+    fleet = Fleet.make(tmp_path, {"go": "exit 0"})
+    oid = fleet.tasks.task()
+    lease = _taken_by_carol(fleet, oid, dead=True)
+    bob = fleet.open("bob")
+    assert bob.mirror is not None
+    bob.mirror.sync(leases=True)
+    assert [found.oid for found in dead_leases(bob.repo)] == [lease]
+    fleet.server.git("update-ref", lease_name(f"{HEADS}task"), oid)
+    assert bury_dead(bob) == []
+
+
+def _taken_by_carol(fleet: Fleet, oid: str, *, dead: bool = False) -> str:
+    carol = fleet.open("carol")
+    assert carol.mirror is not None
+    carol.mirror.sync(leases=True)
+    event = read_event(carol.repo, f"{HEADS}task", oid, carol.read)
+    assert event is not None
+    return taken(carol, event, dead=dead).oid
 
 
 def test_a_process_that_ended_is_not_alive() -> None:
