@@ -35,7 +35,7 @@ from aynig.errors import (
 )
 from aynig.execution import Execution, Started
 from aynig.executors import Control
-from aynig.facts import answered_by, gather
+from aynig.facts import Grounds, answered_by, gather
 from aynig.lease import lease_name, read_lease
 from aynig.model import Deferral, Event, Hold, Lease, Plan, Statement
 from aynig.onbranch import read_working
@@ -85,6 +85,8 @@ class _Claim:
     plan: Plan
     lease: Lease
     lease_seen: str | None
+    # The dead or expired lease that it was.
+    taken_over: Lease | None
     # The answer that an earlier runner has left to be landed, and what it says.
     left: tuple[Deferral, Statement] | None
     # The lease on the branch, where the dialect has it there.
@@ -109,6 +111,10 @@ class Reconciler:
         outcome: Outcome | None = None
         run: Execution | None = None
         try:
+            if claim.taken_over is not None:
+                # Its script may have outlived it, and would work beside ours. Not before the lease
+                # is ours: its holder would take what we did for the script's own failure.
+                self._site.end_scripts(claim.taken_over.run)
             if claim.left is not None:
                 outcome = resume(self._site, claim.plan, claim.lease, *claim.left)
                 return outcome
@@ -209,7 +215,8 @@ class Reconciler:
             planned = self._plan(event)
             if isinstance(planned, Hold):
                 return planned
-            plan, seen = planned
+            plan, grounds = planned
+            seen = grounds.lease_seen
             left = self._left(event, seen)
             if left is not None:
                 plan = replace(plan, attempt=left[0].attempt)
@@ -223,7 +230,7 @@ class Reconciler:
                 if self._site.mirror is not None:
                     return Outrun()
                 continue
-            return _Claim(plan, lease, seen, left, stand)
+            return _Claim(plan, lease, seen, grounds.taken_over, left, stand)
         return Hold("busy", "it moves faster than it can be taken", time.time() + FIRST_RECHECK)
 
     def _take_branch(self, plan: Plan, lease: Lease) -> BranchLease | None:
@@ -262,7 +269,7 @@ class Reconciler:
         except WaitUntil as error:
             return Hold(hold_word(error), told(error), time.time() + FIRST_RECHECK)
 
-    def _plan(self, event: Event) -> tuple[Plan, str | None] | Hold:
+    def _plan(self, event: Event) -> tuple[Plan, Grounds] | Hold:
         try:
             grounds = gather(self._site, event)
         except ConfigError as error:
@@ -270,10 +277,7 @@ class Reconciler:
         except RepositoryError as error:
             return Hold("unreadable", error.advice)
         plan = make_plan(event, grounds.facts)
-        if isinstance(plan, Plan) and grounds.taken_over is not None:
-            # Its script may have outlived it, and would work beside ours.
-            self._site.end_scripts(grounds.taken_over.run)
-        return plan if isinstance(plan, Hold) else (plan, grounds.lease_seen)
+        return plan if isinstance(plan, Hold) else (plan, grounds)
 
     def _left(self, event: Event, seen: str | None) -> tuple[Deferral, Statement] | None:
         before = read_lease(self._site.repo, lease_name(event.ref), seen) if seen else None

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from aynig.lease import lease_name
+from aynig.executors import Control
+from aynig.lease import Leases, lease_name
+from aynig.model import HEADS, Hold
+from aynig.processes import MARK, is_alive
+from aynig.reconcile import Reconciler
+from aynig.scan import read_event
 from tests.fleet import Fleet
 from tests.world import GitRepo, aynig, wait_for
 
@@ -124,6 +132,37 @@ def test_an_answer_that_is_refused_is_offered_again_soon_and_then_ever_less_ofte
     hook.unlink()
     fleet.run("bob")
     assert fleet.server.state("task") == "done"
+
+
+def test_a_script_is_ended_when_its_lease_was_taken_over_and_not_for_a_try(fleet: Fleet) -> None:
+    oid, ref = fleet.tasks.task(), f"{HEADS}task"
+    carol, bob = fleet.open("carol"), fleet.open("bob")
+    for site in (carol, bob):
+        assert site.mirror is not None
+        site.mirror.sync(leases=True)
+    event = read_event(carol.repo, ref, oid, carol.read)
+    assert event is not None
+    short = Leases(carol.repo, carol.store, carol.holder, seconds=0.01, is_alive=is_alive)
+    lease = short.acquire(event, None, "run-of-carol", 1)
+    assert bob.mirror is not None
+    bob.mirror.sync(leases=True)
+    bob.scan.look()
+    wait_for(lambda: not bob.leases.is_live(lease, oid), what="the end of the lease")
+    hook = fleet.server.path / "hooks" / "update"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\nexit 1\n")
+    hook.chmod(0o755)
+    with subprocess.Popen(["sleep", "600"], env={**os.environ, MARK: lease.run}) as script:
+        try:
+            reconciler = Reconciler(bob, lambda started: None)
+            assert isinstance(reconciler.reconcile(ref, Control()), Hold)
+            assert script.poll() is None
+            hook.unlink()
+            reconciler.reconcile(ref, Control())
+            assert script.wait() == -signal.SIGKILL
+        finally:
+            script.kill()
+    assert fleet.server.state("task") == "check"
 
 
 @pytest.mark.parametrize(
