@@ -368,9 +368,9 @@ def _all_in(repo: GitRepo, wanted: frozenset[str]) -> Callable[[], bool]:
     return fact
 
 
-def leftovers(repo: GitRepo) -> list[str]:
+def leftovers(repo: GitRepo, *, leases: bool = True) -> list[str]:
     """What no runner may leave behind, each in a line: leases, registrations, locks, processes."""
-    found = [f"lease or deferral: {line}" for line in live_leases(repo)]
+    found = [f"lease or deferral: {line}" for line in live_leases(repo)] if leases else []
     worktrees = repo.git_dir / "worktrees"
     if worktrees.is_dir():
         found += [f"registered: {entry.name}" for entry in worktrees.iterdir()]
