@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import Callable
 
-from aynig.errors import AynigError, told
+from aynig.errors import AynigError, as_unwritable, told
 from aynig.git.mirror import Mirror
 from aynig.git.sharedrefs import SharedRefs
 
@@ -91,9 +91,11 @@ class Sync:
             if not self.fresh:
                 self._first()
         except (AynigError, OSError) as error:
+            # A full disk of ours names no file where it is a write that fails.
+            full = isinstance(error, OSError) and as_unwritable(error, self._mirror.repo.common_dir)
             # One that we have ended ourselves says nothing about the remote.
             if self._mirror.remote.patience.has_looks:
-                self.fault = told(error).rstrip(".")
+                self.fault = told(full or error).rstrip(".")
         except Exception as error:
             self.fault = repr(error)
         else:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from aynig.model import LEASES
+from tests.cli.conftest import command
 from tests.fleet import Fleet
 from tests.stage import Daemon, daemon
 from tests.world import GitRepo, aynig, wait_for
@@ -85,21 +87,6 @@ def test_a_copy_of_the_remote_is_mended_by_the_next_look(fleet: Fleet, damage: D
     assert fleet.server.state("task") == fleet.server.state("other") == "done"
     assert told.of("problem") == []
     fleet.fsck()
-
-
-def test_a_locked_branch_of_the_copy_keeps_no_other_back(fleet: Fleet) -> None:
-    fleet.tasks.task()
-    fleet.run("bob")
-    held = mirror(fleet) / "refs/heads/task.lock"
-    # So young that a living git may hold it.
-    held.touch()
-    fleet.tasks.task()
-    fleet.tasks.task(branch="other")
-    fleet.run("bob")
-    assert fleet.server.state("other") == "done"
-    held.unlink()
-    fleet.run("bob")
-    assert fleet.server.state("task") == "done"
 
 
 def test_the_doctor_names_what_is_left_in_the_copy(fleet: Fleet) -> None:
@@ -318,6 +305,8 @@ def test_a_runner_without_room_says_so_and_goes_on_when_there_is_some(fleet: Fle
     bob = fleet.clone("bob")
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
     with daemon(bob.path, "--remote", "origin", "--poll", "0.1") as running:
+        fleet.tasks.task(branch="before")
+        running.wait_for("answer", "before")
         limit(running, 0)
         fleet.tasks.task()
         problem = running.wait_for("problem")
@@ -326,3 +315,20 @@ def test_a_runner_without_room_says_so_and_goes_on_when_there_is_some(fleet: Fle
         limit(running, hard)
         wait_for(lambda: fleet.server.state("task") == "done", what="the task to be done")
     fleet.fsck()
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["first time", "later"])
+def test_a_run_without_room_says_where_there_is_none(fleet: Fleet, known: bool) -> None:
+    bob = fleet.clone("bob")
+    if known:
+        fleet.run("bob")
+    fleet.tasks.task()
+    limited = ["sh", "-c", 'ulimit -S -f 0; exec "$@"', "sh", *command("run", "--remote", "origin")]
+    done = subprocess.run(limited, cwd=bob.path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()[-1:]
+    assert line.startswith("aynig: ")
+    assert f"{bob.git_dir}/aynig/remotes/" in line
+    assert "can't be written: File too large" in line
+    fleet.run("bob")
+    assert fleet.server.state("task") == "done"

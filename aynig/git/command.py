@@ -111,7 +111,8 @@ def run_git(
             OWN.ended(child.pid)
     if child.returncode == -signal.SIGXFSZ:
         # It could not say so itself: a limit of file sizes ends a program that does not expect it.
-        raise file_too_large(git_dir or cwd or "git")
+        # Without a repository it was to make one, which is named last.
+        raise file_too_large(git_dir or cwd or args[-1])
     return subprocess.CompletedProcess(command, child.returncode, output, complaints)
 
 

@@ -344,10 +344,13 @@ def open_mirror(clone: Repo, address: Address, *, timeout: float = TIMEOUT) -> t
     `timeout` as for `Remote`. Raises GitFailed, Unwritable.
     """
     place = mirror_place(clone, address)
-    _sweep_half_made(place)
-    if not (place / "HEAD").exists():
-        _make(clone, place)
-    _configure(clone, place, address)
+    try:
+        _sweep_half_made(place)
+        if not (place / "HEAD").exists():
+            _make(clone, place)
+        _configure(clone, place, address)
+    except OSError as error:
+        raise as_unwritable(error, place) or error from error
     repo = _opened(place)
     sweep(repo.home / "lines")
     line, objects = Line(repo.home / "lines"), repo.common_dir / "objects"
