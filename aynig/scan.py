@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -80,7 +81,8 @@ class Scan:
         self._changes: list[RefChange] = []
         self._fresh: list[tuple[str, int]] = []
         self._settled = True
-        self._rested = 0.0
+        # A monotonic clock may begin anywhere.
+        self._rested = -math.inf
         self.broken: Mapping[str, str] = {}
 
     def look(self) -> bool:

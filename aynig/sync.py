@@ -6,6 +6,7 @@ finds is in the mirror, and the loop that decides reads only that.
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable
@@ -47,7 +48,7 @@ class Sync:
         self._settle = settle
         self._first = first
         self._clock = clock
-        self._due = 0.0
+        self._due = -math.inf
         self._begun = 0.0
         self._rest = 0.0
         self._changed = False
@@ -73,12 +74,12 @@ class Sync:
     def wake(self) -> None:
         """Look as soon as may be."""
         self._pause = self._poll
-        self._due = 0.0
+        self._due = -math.inf
 
     def begin(self) -> None:
         """A look is given to a thread: a wake from now on asks for another one."""
         self.running = True
-        self._due = float("inf")
+        self._due = math.inf
         self._begun = self._clock()
 
     def run(self, *, leases: bool) -> None:
@@ -110,7 +111,7 @@ class Sync:
         changed, self._changed = self._changed, False
         if changed:
             self._pause = self._poll
-        if self._due == float("inf"):
+        if self._due == math.inf:
             pause = min(self._pause, max(longest, self._poll))
             self._due = now + pause * random.uniform(1 - _JITTER, 1 + _JITTER)
         if not changed:

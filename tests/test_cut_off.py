@@ -436,5 +436,5 @@ def test_a_run_on_a_server_that_is_away_ends_with_one_line(world: World, silent:
         check=False,
     )
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("aynig: origin")
+    assert done.stderr.startswith("aynig: bob:origin: ")
     assert done.stderr.count("\n") == 1

@@ -31,6 +31,7 @@ NOT_RUN = {
     ("README.md", 3): "installs from the network",
     ("docs/architecture.md", 0): "a picture",
     ("docs/dwp.md", 0): "what a history looks like: tests/test_branchlease.py",
+    ("docs/fleet.md", 3): "rules of gitolite: tests/test_refusals.py",
     ("docs/one-shot.md", 1): "a line of a crontab",
     ("docs/one-shot.md", 2): "a line of a crontab",
     ("docs/operating.md", 0): "a unit of systemd",
@@ -315,6 +316,27 @@ def test_the_settings_of_a_server(shell: Shell, bare: GitRepo) -> None:
     shell.run(blocks("docs/post-receive.md")[4], bare.path)
     assert "task/*" in bare.git("config", "aynig.branch")
     shell.run("aynig run && aynig doctor", bare.path)
+
+
+# --- docs/fleet.md ---------------------------------------------------------------------------
+
+
+def test_a_first_fleet(shell: Shell, tmp_path: Path) -> None:
+    server = GitRepo.init(shell.home / "srv/git/project.git", bare=True, empty=True)
+    shell.run(f"git clone --quiet {server.path} alice", tmp_path)
+    alice = tmp_path / "alice"
+    shell.run(
+        "aynig init && git add . && git commit -qm workflow && git push -q origin main", alice
+    )
+    shell.run(blocks("docs/fleet.md")[0], alice)
+    *before, last = blocks("docs/fleet.md")[1].strip().splitlines()
+    assert last == "aynig daemon --remote origin"
+    shell.run("\n".join(before), tmp_path)
+    with daemon(tmp_path / "runner", *last.split()[2:]):
+        task = "task/a-first-task"
+        wait_for(lambda: server.state(task) == "done", what="the answer")
+    with daemon(tmp_path / "runner", *blocks("docs/fleet.md")[2].split()[2:]) as picky:
+        assert picky.of("problem") == []
 
 
 # --- docs/wake.md ----------------------------------------------------------------------------
