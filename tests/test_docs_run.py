@@ -323,10 +323,10 @@ def test_the_settings_of_a_server(shell: Shell, bare: GitRepo) -> None:
 
 def test_a_first_fleet(shell: Shell, tmp_path: Path) -> None:
     server = GitRepo.init(shell.home / "srv/git/project.git", bare=True, empty=True)
-    shell.run(f"git clone --quiet {server.path} alice", tmp_path)
+    shell.run("git clone --quiet server:/srv/git/project.git alice", tmp_path)
     alice = tmp_path / "alice"
     shell.run(
-        "aynig init && git add . && git commit -qm workflow && git push -q origin main", alice
+        "aynig init && git add . && git commit -m workflow && git push origin HEAD:main", alice
     )
     shell.run(blocks("docs/fleet.md")[0], alice)
     *before, last = blocks("docs/fleet.md")[1].strip().splitlines()
