@@ -168,7 +168,9 @@ class Desk:
     def _without_name(self, fault: str) -> str:
         """What is wrong with a remote: that of the site names the remote already."""
         mirror = self.site.mirror
-        return fault.removeprefix(f"{mirror.remote.name}: ") if mirror is not None else fault
+        return (
+            fault.removeprefix(f"{mirror.remote.address.shown}: ") if mirror is not None else fault
+        )
 
     def _fail(self, fault: str) -> None:
         self.settled = True

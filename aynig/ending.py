@@ -28,6 +28,7 @@ from aynig.policies import setback
 from aynig.rescue import drop_rescue, rescue
 from aynig.respond import Answer, DirtyWorktree, land
 from aynig.site import Site
+from aynig.text import escape
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ def conclude(site: Site, pending: Pending) -> Ended:
         renewed = standing is not None and standing.oid != pending.lease.oid
         if standing is not None and renewed and not _has_moved(site, pending):
             return conclude(site, replace(pending, lease=standing))
-        return _refuse(site, pending, str(error))
+        return _refuse(site, pending, _lost(site, pending, error))
     except (WaitUntil, GitFailed, RepositoryError, OSError) as error:
         fault = as_unwritable(error, site.repo.common_dir) or error
         if isinstance(fault, Refused):
@@ -289,6 +290,17 @@ def _has_moved(site: Site, pending: Pending) -> bool:
     """Is the branch somewhere else than at the triggering commit, and without the answer?"""
     tip = site.repo.read_ref(pending.plan.event.ref)
     return tip != pending.plan.event.oid and not _has_landed(site, pending)
+
+
+def _lost(site: Site, pending: Pending, error: RefMoved) -> str:
+    """Why an answer can't land any more, in words rather than oids."""
+    if _has_moved(site, pending):
+        return _moved(pending)
+    if error.ref != pending.lease.name:
+        return str(error)
+    now = site.leases.read(pending.plan.event.ref)
+    by = f" by {escape(now.holder.runner)}" if isinstance(now, Lease) else ""
+    return f"the lease was taken over{by}"
 
 
 def _moved(pending: Pending) -> str:

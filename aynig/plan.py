@@ -161,11 +161,10 @@ def deferral_hold(deferral: Deferral, now: float) -> Hold | None:
     if math.isinf(left):
         mend = f"`aynig retry {operand(branch_of(deferral.ref))}` runs it again"
         return Hold(deferral.hold, f"{reason}; given up after attempt {deferral.attempt}: {mend}")
-    return Hold(
-        deferral.hold,
-        f"attempt {deferral.attempt + 1} in {format_duration(math.ceil(left))} ({reason})",
-        now + left,
-    )
+    # A script whose answer is written is not run again.
+    what = f"attempt {deferral.attempt + 1}" if not deferral.answer else "its answer again"
+    detail = f"{what} in {format_duration(math.ceil(left))} ({reason})"
+    return Hold(deferral.hold, detail, now + left)
 
 
 def _assignment_hold(facts: Facts) -> Hold | None:

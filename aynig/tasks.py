@@ -366,7 +366,13 @@ def _tip(site: Site, branch: str) -> tuple[str, CommitInfo, Statement]:
     ref = HEADS + branch
     oid = site.repo.read_ref(ref)
     if oid is None:
-        raise UserError(f"there is no branch {quote(branch)}", hint="See `aynig status --all`.")
+        where, option = "", ""
+        if site.mirror is not None:
+            name = site.mirror.remote.address.shown
+            where, option = f" on {name}", f" --remote {operand(name)}"
+        raise UserError(
+            f"there is no branch {quote(branch)}{where}", hint=f"See `aynig status --all{option}`."
+        )
     info = site.repo.commit(oid)
     statement = site.read(info.message)
     if statement is None:

@@ -17,7 +17,7 @@ from aynig.git.refs import RefEdit
 from aynig.git.remote import Remote
 from aynig.git.repo import Repo
 from aynig.model import LEASES, RESCUES
-from aynig.text import quote
+from aynig.text import quote, shell_word
 
 _CHECK = "remote"
 
@@ -83,6 +83,20 @@ def _writing(repo: Repo, remote: Remote, shown: str) -> Iterator[Finding]:
     except AynigError as error:
         detail = f"nothing can be deleted there, so old leases stay, and {edits[0].ref}: {error}"
         yield Finding(_CHECK, WARNING, detail, error.hint)
+
+
+def check_remote_rescues(remote: Remote) -> Iterator[Finding]:
+    """Work of failed runs is kept there until somebody deletes it. Raises Unreachable, Refused."""
+    count, name = len(remote.below(RESCUES)), shell_word(remote.name)
+    if count:
+        yield Finding(
+            "rescues",
+            OK,
+            f"{count} times the work of a failed run is kept there below {RESCUES}",
+            f"git ls-remote {name} '{RESCUES}*'; to delete one: git push {name} :{RESCUES}RUN",
+        )
+    else:
+        yield Finding("rescues", OK, "no work of failed runs is kept there")
 
 
 def _copy(repo: Repo) -> Iterator[Finding]:

@@ -72,7 +72,7 @@ def command(
 ) -> int:
     """Watch repositories and run their tasks until told to stop.
 
-    A repository that can't be worked in is told of, and tried again at each look; where all are
+    A repository that can't be opened is told of, and tried again at each look; where all are
     so, the daemon ends with status 1.
 
     With --wake-listen (or aynig.wakeListen) a web hook of a forge may wake it: 8737 is that port of

@@ -35,7 +35,7 @@ def command(mends: bool, remotes: tuple[str, ...], as_json: bool) -> int:
       aynig doctor --mend
       aynig doctor --remote origin
     """
-    done = mend(Path.cwd()) if mends else []
+    done = mend(Path.cwd(), remotes) if mends else []
     findings = [Finding("mended", "ok", text) for text in done]
     findings += examine(Path.cwd(), remotes)
     if as_json:

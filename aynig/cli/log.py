@@ -13,7 +13,7 @@ from aynig.model import HEADS, branch_of
 from aynig.settings import HERE
 from aynig.site import Site, load_settings, reader
 from aynig.story import RunRow, rows_of_branch
-from aynig.text import quote
+from aynig.text import operand, quote
 
 
 @click.command("log")
@@ -36,7 +36,7 @@ def command(branch: str | None, as_json: bool, remote: str | None) -> int:
     else:
         site = open_one(remote)
         try:
-            ref = _ref(site.repo, branch or _current(site))
+            ref = _ref(site.repo, branch or _current(site), site)
             rows = list(rows_of_branch(site.repo, ref, site.read))
         finally:
             site.close()
@@ -56,7 +56,7 @@ def _current(site: Site) -> str | None:
     return branch_of(current) if current is not None else None
 
 
-def _ref(repo: Repo, branch: str | None) -> str:
+def _ref(repo: Repo, branch: str | None, site: Site | None = None) -> str:
     if branch is not None:
         ref: str | None = HEADS + branch
     else:
@@ -64,7 +64,13 @@ def _ref(repo: Repo, branch: str | None) -> str:
     if ref is None:
         raise UserError("HEAD is detached", hint="Name a branch: `aynig log BRANCH`.")
     if repo.read_ref(ref) is None:
-        raise UserError(f"there is no branch {quote(branch_of(ref))}", hint="See `git branch`.")
+        where, command = "", "git branch"
+        if site is not None and site.mirror is not None:
+            name = site.mirror.remote.address.shown
+            where, command = f" on {name}", f"aynig status --remote {operand(name)}"
+        raise UserError(
+            f"there is no branch {quote(branch_of(ref))}{where}", hint=f"See `{command}`."
+        )
     return ref
 
 

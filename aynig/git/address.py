@@ -31,6 +31,8 @@ _CREDENTIALS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*://)[^/\s]+@")
 _SCP = re.compile(r"(?:[^/:@]+@)?(\[[^]]+\]|[^/:]+):(?!//)(.+)", re.DOTALL)
 # What a remote is called that is given by its URL, while git is asked for its address.
 _NAMELESS = "aynig-address"
+# What git calls a remote that is given by its URL.
+_BY_URL = "aynig"
 _USER, _PASSWORD = "AYNIG_REMOTE_USER", "AYNIG_REMOTE_PASSWORD"
 # git adds what it wants (get, store, erase) as one more word: a comment.
 _HELPER = f'!printf \'username=%s\\npassword=%s\\n\' "${_USER}" "${_PASSWORD}" #'
@@ -49,6 +51,11 @@ class Address:
     environment: Mapping[str, str] = field(repr=False, default_factory=dict)
     # Has somebody said which ssh is to be used?
     has_ssh: bool = False
+
+    @property
+    def shown(self) -> str:
+        """What people call it: its name, or its URL where it has none."""
+        return self.name if self.name != _BY_URL else redact(self.url)
 
     @property
     def path(self) -> Path | None:
@@ -101,7 +108,7 @@ def find_address(repo: Repo, name: str) -> Address:
             f"remote {quote(name)} is a program (ext::), which can't be worked with",
             hint="Name a path, or a URL with ssh, https, http or git.",
         )
-    found = _address(name if urls else "aynig", asked, repo.place, pairs, name)
+    found = _address(name if urls else _BY_URL, asked, repo.place, pairs, name)
     return replace(found, has_ssh=repo.config_value("core.sshcommand") is not None)
 
 

@@ -57,7 +57,7 @@ _TABLE = (
     _row(
         r"no \S+ host key is known|host key verification failed",
         _REFUSED,
-        "Compare the host's key and add it: ssh-keyscan HOST >>~/.ssh/known_hosts.",
+        "Compare the host's key and add it: ssh-keyscan [-p PORT] HOST >>~/.ssh/known_hosts.",
     ),
     _row(
         r"could not resolve host|name or service not known|unable to look up"

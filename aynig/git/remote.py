@@ -179,7 +179,7 @@ class Remote:
 
     def _line_of(self, complaint: Complaint) -> str:
         # In this order: half a URL could not be told for one.
-        return f"{self.name}: {shorten(redact(complaint.text), _SEEN)}"
+        return f"{self.address.shown}: {shorten(redact(complaint.text), _SEEN)}"
 
     def _git(
         self,
@@ -228,7 +228,8 @@ class Remote:
         return ["-c", "http.lowSpeedLimit=1", "-c", f"http.lowSpeedTime={seconds}"]
 
     def _silent(self, what: str) -> Unreachable:
-        where = f"{self.name} at {redact(self.address.url)}"
+        name, url = self.address.shown, redact(self.address.url)
+        where = f"{name} at {url}" if name != url else url
         return Unreachable(
             f"{where} {what}", hint="See whether the server runs and the network is up."
         )

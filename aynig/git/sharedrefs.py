@@ -133,7 +133,7 @@ class SharedRefs:
             if found[edit.ref] != edit.old:
                 raise RefMoved(
                     f"{edit.ref} is at {found[edit.ref] or 'nothing'} on "
-                    f"{self._mirror.remote.name}, not at {edit.old or 'nothing'}",
+                    f"{self._mirror.remote.address.shown}, not at {edit.old or 'nothing'}",
                     ref=edit.ref,
                 ) from error
         if isinstance(error, RefMoved):
