@@ -366,12 +366,12 @@ def _tip(site: Site, branch: str) -> tuple[str, CommitInfo, Statement]:
     ref = HEADS + branch
     oid = site.repo.read_ref(ref)
     if oid is None:
-        where, option = "", ""
-        if site.mirror is not None:
-            name = site.mirror.remote.address.shown
-            where, option = f" on {name}", f" --remote {operand(name)}"
+        if site.mirror is None:
+            raise UserError(f"there is no branch {quote(branch)}", hint="See `aynig status --all`.")
+        name = site.mirror.remote.address.shown
         raise UserError(
-            f"there is no branch {quote(branch)}{where}", hint=f"See `aynig status --all{option}`."
+            f"there is no branch {quote(branch)} on {name}",
+            hint=f"See `aynig status --all --remote {operand(name)}`.",
         )
     info = site.repo.commit(oid)
     statement = site.read(info.message)

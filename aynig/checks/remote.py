@@ -87,13 +87,14 @@ def _writing(repo: Repo, remote: Remote, shown: str) -> Iterator[Finding]:
 
 def check_remote_rescues(remote: Remote) -> Iterator[Finding]:
     """Work of failed runs is kept there until somebody deletes it. Raises Unreachable, Refused."""
-    count, name = len(remote.below(RESCUES)), shell_word(remote.name)
+    count = len(remote.below(RESCUES))
     if count:
         yield Finding(
             "rescues",
             OK,
             f"{count} times the work of a failed run is kept there below {RESCUES}",
-            f"git ls-remote {name} '{RESCUES}*'; to delete one: git push {name} :{RESCUES}RUN",
+            f"git ls-remote {shell_word(remote.name)} '{RESCUES}*'; "
+            f"to delete one: git push {shell_word(remote.name)} :{RESCUES}RUN",
         )
     else:
         yield Finding("rescues", OK, "no work of failed runs is kept there")

@@ -64,12 +64,12 @@ def _ref(repo: Repo, branch: str | None, site: Site | None = None) -> str:
     if ref is None:
         raise UserError("HEAD is detached", hint="Name a branch: `aynig log BRANCH`.")
     if repo.read_ref(ref) is None:
-        where, command = "", "git branch"
-        if site is not None and site.mirror is not None:
-            name = site.mirror.remote.address.shown
-            where, command = f" on {name}", f"aynig status --remote {operand(name)}"
+        if site is None or site.mirror is None:
+            raise UserError(f"there is no branch {quote(branch_of(ref))}", hint="See `git branch`.")
+        name = site.mirror.remote.address.shown
         raise UserError(
-            f"there is no branch {quote(branch_of(ref))}{where}", hint=f"See `{command}`."
+            f"there is no branch {quote(branch_of(ref))} on {name}",
+            hint=f"See `aynig status --remote {operand(name)}`.",
         )
     return ref
 
