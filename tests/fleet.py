@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aynig.daemon import Engine
 from aynig.lease import lease_name
 from aynig.model import HEADS
 from aynig.site import Site, open_place
 from aynig.status import StatusRow, status_row
-from tests.stage import NEVER, Stage, Told, sh
-from tests.world import GitRepo, wait_for
+from tests.stage import NEVER, Stage, Told, at_work, run_until_quiet, sh
+from tests.world import GitRepo
 
 ORIGIN = "origin"
 
@@ -72,29 +70,11 @@ class Fleet:
 
     def run(self, name: str, **flags: Any) -> Told:
         """Take part once, as `aynig run --remote origin` does."""
-        told = Told()
-        site = self.open(name, **flags)
-        jobs, poll = site.settings.jobs, site.settings.poll
-        Engine([site], told.notices.append, jobs=jobs, poll=poll, until_quiet=True).run()
-        return told
+        return run_until_quiet(self.open(name, **flags))
 
-    @contextlib.contextmanager
-    def live(self, name: str, **flags: Any) -> Iterator[Told]:
+    def live(self, name: str, **flags: Any) -> contextlib.AbstractContextManager[Told]:
         """A daemon at work for a clone, in this process, for as long as the block runs."""
-        told = Told()
-        flags = {"poll": NEVER, **flags}
-        site = self.open(name, **flags)
-        engine = Engine(
-            [site], told.notices.append, jobs=site.settings.jobs, poll=site.settings.poll
-        )
-        thread = threading.Thread(target=engine.run)
-        thread.start()
-        try:
-            wait_for(lambda: told.of("watching"), what="the daemon to watch")
-            yield told
-        finally:
-            engine.stop()
-            thread.join()
+        return at_work(self.open(name, **{"poll": NEVER, **flags}))
 
     def status(self, name: str, branch: str = "task") -> StatusRow:
         """The row of a branch, as somebody in a clone sees it."""

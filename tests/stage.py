@@ -19,9 +19,10 @@ from typing import Any
 
 from aynig.cli import main as command_line
 from aynig.daemon import Engine
+from aynig.desk import Desk
 from aynig.model import HEADS
 from aynig.notices import Notice
-from aynig.site import open_site
+from aynig.site import Site, open_site
 from aynig.status import StatusRow, status_row
 from aynig.story import RunRow
 from tests.chaos.world import assert_nothing_left
@@ -91,29 +92,11 @@ class Stage:
 
     def run(self, **flags: Any) -> Told:
         """Work until quiet, as `aynig run` does."""
-        told = Told()
-        site = open_site(self.repo.path, **flags)
-        jobs, poll = site.settings.jobs, site.settings.poll
-        Engine([site], told.notices.append, jobs=jobs, poll=poll, until_quiet=True).run()
-        return told
+        return run_until_quiet(open_site(self.repo.path, **flags))
 
-    @contextlib.contextmanager
-    def live(self, **flags: Any) -> Iterator[Told]:
+    def live(self, **flags: Any) -> contextlib.AbstractContextManager[Told]:
         """A daemon at work in this process for as long as the block runs."""
-        told = Told()
-        flags = {"poll": NEVER, **flags}
-        site = open_site(self.repo.path, **flags)
-        engine = Engine(
-            [site], told.notices.append, jobs=site.settings.jobs, poll=site.settings.poll
-        )
-        thread = threading.Thread(target=engine.run)
-        thread.start()
-        try:
-            wait_for(lambda: told.of("watching"), what="the daemon to watch")
-            yield told
-        finally:
-            engine.stop()
-            thread.join()
+        return at_work(open_site(self.repo.path, **{"poll": NEVER, **flags}))
 
     def status(self, branch: str = "task") -> StatusRow:
         site = open_site(self.repo.path)
@@ -134,6 +117,60 @@ class Stage:
         assert_nothing_left(self.repo)
         # The exit status is 0 as well where objects merely dangle.
         self.repo.git("fsck", "--strict", "--no-progress", "--no-dangling")
+
+
+@dataclass
+class Work:
+    """A desk that does a step when it is told to, and what it told."""
+
+    desk: Desk
+    told: list[Notice] = field(default_factory=list)
+
+    def step(self) -> str | None:
+        """Do the next piece of work to its end; the branch."""
+        work = self.desk.next_work()
+        if work is None:
+            return None
+        ref, carry_out = work
+        self.desk.collect(ref, carry_out())
+        return ref.removeprefix(HEADS)
+
+    def steps(self) -> list[str]:
+        done = []
+        while (branch := self.step()) is not None:
+            done.append(branch)
+        return done
+
+    def kinds(self, *wanted: str) -> list[str]:
+        return [n.hold or n.kind for n in self.told if not wanted or n.kind in wanted]
+
+    def look(self, *, first: bool = False) -> None:
+        self.desk.look(first=first)
+        while not self.desk.settled:
+            self.desk.look(first=first)
+
+
+def run_until_quiet(site: Site) -> Told:
+    """What an engine told that worked on a site until quiet."""
+    told = Told()
+    jobs, poll = site.settings.jobs, site.settings.poll
+    Engine([site], told.notices.append, jobs=jobs, poll=poll, until_quiet=True).run()
+    return told
+
+
+@contextlib.contextmanager
+def at_work(site: Site) -> Iterator[Told]:
+    """An engine that works on a site for as long as the block runs."""
+    told = Told()
+    engine = Engine([site], told.notices.append, jobs=site.settings.jobs, poll=site.settings.poll)
+    thread = threading.Thread(target=engine.run)
+    thread.start()
+    try:
+        wait_for(lambda: told.of("watching"), what="the daemon to watch")
+        yield told
+    finally:
+        engine.stop()
+        thread.join()
 
 
 def sh(text: str) -> str:

@@ -337,8 +337,9 @@ def test_what_others_took_over_meanwhile_it_can_not_answer(
     world.assert_sound(bob, carol, starts=2, kept=1)
 
 
-def test_an_answer_that_did_not_land_others_give(world: World) -> None:
-    world.arm("prepared", TASK)
+def _cut_at_its_answer(world: World, moment: str) -> tuple[Daemon, Daemon]:
+    """Bob is cut off in the push of his answer, and is back when another has gone on."""
+    world.arm(moment, TASK)
     world.gate.touch()
     bob = world.start()
     world.cut_at_the_push()
@@ -346,20 +347,18 @@ def test_an_answer_that_did_not_land_others_give(world: World) -> None:
     carol = world.start_other()
     world.await_end()
     world.cable.mend()
+    return bob, carol
+
+
+def test_an_answer_that_did_not_land_others_give(world: World) -> None:
+    bob, carol = _cut_at_its_answer(world, "prepared")
     bob.wait_for("refused", "task")
     wait_for(lambda: world.kept(), what="its work on the server")
     world.assert_sound(bob, carol, starts=2, kept=1)
 
 
 def test_an_answer_that_landed_unseen_is_one_also_when_others_have_gone_on(world: World) -> None:
-    world.arm("committed", TASK)
-    world.gate.touch()
-    bob = world.start()
-    world.cut_at_the_push()
-    wait_for(lambda: _waits(bob), what=f"its answer to wait: {bob.lines}")
-    carol = world.start_other()
-    world.await_end()
-    world.cable.mend()
+    bob, carol = _cut_at_its_answer(world, "committed")
     wait_for(lambda: bob.of("answer") + bob.of("refused"), what=f"how it ended: {bob.lines}")
     assert not bob.of("refused")
     world.assert_sound(bob, carol)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 
 import pytest
 
 from aynig.desk import Desk
 from aynig.errors import RepositoryError
-from aynig.model import HEADS, LEASES, RESCUES
+from aynig.model import LEASES, RESCUES
 from aynig.notices import Notice
 from aynig.site import open_site
+from tests.stage import Work
 from tests.world import SCRIPT_OK, GitRepo, wait_for
 
 GO = "Please go\n\naynig: go\n"
@@ -21,37 +21,6 @@ CHAIN = {
     ".aynig/go": '#!/bin/sh\necho "aynig: next" >"$AYNIG_RESPONSE"\n',
     ".aynig/next": SCRIPT_OK,
 }
-
-
-@dataclass
-class Work:
-    """A desk, and what it told."""
-
-    desk: Desk
-    told: list[Notice] = field(default_factory=list)
-
-    def step(self) -> str | None:
-        """Do the next piece of work to its end; the branch."""
-        work = self.desk.next_work()
-        if work is None:
-            return None
-        ref, carry_out = work
-        self.desk.collect(ref, carry_out())
-        return ref.removeprefix(HEADS)
-
-    def steps(self) -> list[str]:
-        done = []
-        while (branch := self.step()) is not None:
-            done.append(branch)
-        return done
-
-    def kinds(self, *wanted: str) -> list[str]:
-        return [n.hold or n.kind for n in self.told if not wanted or n.kind in wanted]
-
-    def look(self, *, first: bool = False) -> None:
-        self.desk.look(first=first)
-        while not self.desk.settled:
-            self.desk.look(first=first)
 
 
 Open = Callable[..., Work]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -21,25 +20,7 @@ from aynig.scan import read_event
 from aynig.site import Site
 from aynig.sync import Sync
 from tests.fleet import Fleet
-
-
-@dataclass
-class Bob:
-    """A runner that has looked at the server once, and does a step when it is told to."""
-
-    desk: Desk
-    told: list[Notice] = field(default_factory=list)
-
-    def step(self) -> str | None:
-        work = self.desk.next_work()
-        if work is None:
-            return None
-        ref, carry_out = work
-        self.desk.collect(ref, carry_out())
-        return ref.removeprefix(HEADS)
-
-    def holds(self) -> list[str]:
-        return [notice.hold for notice in self.told if notice.kind == "hold"]
+from tests.stage import Work
 
 
 @pytest.fixture
@@ -48,13 +29,14 @@ def fleet(tmp_path: Path) -> Fleet:
 
 
 @contextmanager
-def looked(fleet: Fleet) -> Iterator[Bob]:
+def looked(fleet: Fleet) -> Iterator[Work]:
     site = fleet.open("bob")
     assert site.mirror is not None
     assert isinstance(site.store, SharedRefs)
     sync = Sync(site.mirror, site.store, poll=60.0)
     sync.run(leases=True)
-    bob = Bob(Desk(site, lambda notice: bob.told.append(notice), follow=True, sync=sync))
+    told: list[Notice] = []
+    bob = Work(Desk(site, told.append, follow=True, sync=sync), told)
     bob.desk.look(first=True)
     try:
         yield bob
@@ -98,7 +80,7 @@ def test_who_lost_a_claim_makes_no_other_for_a_while(fleet: Fleet) -> None:
         bob.desk.recheck(due)
         # By then it knows of all that were taken: none of them is claimed in vain.
         assert {bob.step() for _ in branches} == {*branches}
-        assert bob.holds() == ["running"] * 3
+        assert bob.kinds("hold") == ["running"] * 3
 
 
 def test_a_task_that_was_lost_is_taken_when_it_is_free_again(fleet: Fleet) -> None:
@@ -114,7 +96,7 @@ def test_a_task_that_was_lost_is_taken_when_it_is_free_again(fleet: Fleet) -> No
     assert fleet.server.state("task") == "done"
 
 
-def lose(fleet: Fleet, bob: Bob, branch: str) -> float:
+def lose(fleet: Fleet, bob: Work, branch: str) -> float:
     """Let Bob claim a task that another has by then; how many seconds he claims nothing."""
     fleet.tasks.task(branch=branch)
     look(bob)
@@ -131,7 +113,7 @@ def lose(fleet: Fleet, bob: Bob, branch: str) -> float:
     return wait
 
 
-def look(bob: Bob) -> None:
+def look(bob: Work) -> None:
     assert bob.desk.sync is not None
     bob.desk.sync.run(leases=True)
     bob.desk.look()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import click
 
@@ -75,21 +75,8 @@ def command(
     flags["dialect"] = dialect
     names = remotes_of(".", remotes)
     sites = [_open(name, flags) for name in names]
-    rows: list[RunRow] = []
-    held: dict[tuple[str, str], Notice] = {}
-
-    def observe(notice: Notice) -> None:
-        if notice.row is not None:
-            rows.append(notice.row)
-        if notice.branch and notice.kind != "event":
-            # What it was held by before is over.
-            held.pop((notice.repository, notice.branch), None)
-        if notice.kind == "hold":
-            held[notice.repository, notice.branch] = notice
-        if not quiet and not as_json:
-            print_progress(notice, named=len(sites) > 1)
-
-    audience = Audience(observe)
+    heard = _Heard(progress=not quiet and not as_json, named=len(sites) > 1)
+    audience = Audience(heard.take)
     engine = Engine(
         sites,
         audience.hear,
@@ -108,19 +95,44 @@ def command(
             # What was done until then, and elsewhere, is told all the same.
             failure = error
     audience.check()
-    faults = [notice for notice in held.values() if notice.hold in _FAULTS]
     if as_json:
-        print_json([row_as_json(row) for row in rows])
-    elif rows or failure is None:
-        print_run_table(rows, held=len(held), where=_status_of(names))
-    if quiet or as_json:
-        for fault in faults:
-            print_progress(fault, named=len(sites) > 1)
+        print_json([row_as_json(row) for row in heard.rows])
+    elif heard.rows or failure is None:
+        print_run_table(heard.rows, held=len(heard.held), where=_status_of(names))
+    if not heard.progress:
+        for fault in heard.faults:
+            print_progress(fault, named=heard.named)
     if caught:
         return 130
     if failure is not None:
         raise failure
-    return 1 if faults or any(row.failed for row in rows) else 0
+    return 1 if heard.faults or any(row.failed for row in heard.rows) else 0
+
+
+@dataclass
+class _Heard:
+    """What was told of the work: the runs that ended, and what holds a task at the end."""
+
+    # Is each notice shown when it comes, and with the name of its repository?
+    progress: bool
+    named: bool
+    rows: list[RunRow] = field(default_factory=list)
+    held: dict[tuple[str, str], Notice] = field(default_factory=dict)
+
+    def take(self, notice: Notice) -> None:
+        if notice.row is not None:
+            self.rows.append(notice.row)
+        if notice.branch and notice.kind != "event":
+            # What it was held by before is over.
+            self.held.pop((notice.repository, notice.branch), None)
+        if notice.kind == "hold":
+            self.held[notice.repository, notice.branch] = notice
+        if self.progress:
+            print_progress(notice, named=self.named)
+
+    @property
+    def faults(self) -> list[Notice]:
+        return [notice for notice in self.held.values() if notice.hold in _FAULTS]
 
 
 def _open(name: str, flags: Mapping[str, object]) -> Site:
