@@ -36,6 +36,7 @@ from aynig.errors import (
 from aynig.execution import Execution, Started
 from aynig.executors import Control
 from aynig.facts import Grounds, answered_by, gather
+from aynig.git.mirror import BROKEN_THERE
 from aynig.lease import lease_name, read_lease
 from aynig.model import Deferral, Event, Hold, Lease, Plan, Statement
 from aynig.onbranch import read_working
@@ -248,6 +249,9 @@ class Reconciler:
         oid = self._site.repo.read_ref(ref)
         if oid is None:
             return Idle()
+        if self._site.mirror is not None and ref in self._site.mirror.broken:
+            # It may be mended as it was, which no change of refs would tell of.
+            return Hold("broken", BROKEN_THERE, time.time() + FIRST_RECHECK)
         try:
             event = read_event(self._site.repo, ref, oid, self._site.read)
         except RepositoryError as error:

@@ -14,6 +14,7 @@ from aynig.durations import format_duration
 from aynig.errors import ConfigError, RepositoryError, Unwritable
 from aynig.facts import gather
 from aynig.git.checkouts import BEFORE_AN_ANSWER, find_checkout, obstacle
+from aynig.git.mirror import BROKEN_THERE
 from aynig.lease import time_left
 from aynig.model import Deferral, Event, Hold, Lease, Plan, branch_of
 from aynig.onbranch import WORKING, read_working
@@ -28,7 +29,6 @@ from aynig.text import escape
 _COMMITS_BACK = 50
 # The holds that say when they end.
 _TIMED = frozenset({"waiting", "error"})
-BROKEN_THERE = "the remote can't read it: `aynig doctor` in the server's repository says why"
 NOTHING_RUNS = "nothing runs here: `aynig run` or `aynig daemon` starts what is ready"
 
 

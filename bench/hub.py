@@ -114,6 +114,11 @@ class Command:
         return self.name == "push" and len(self._refs) == 1 and "/lease/" in self._refs[0]
 
     @property
+    def is_presence(self) -> bool:
+        """Does it say that an idle runner is there, which no task waits for?"""
+        return self.name == "push" and all("refs/aynig/runner/" in ref for ref in self._refs)
+
+    @property
     def is_claim(self) -> bool:
         """Does it push a claim, which must not be there yet for a task that is new?"""
         return self.name == "push" and any(

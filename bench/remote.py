@@ -65,7 +65,11 @@ def _measure(hubs: Hubs, trace: Trace, rounds: int) -> Row:
 
 
 def _count(commands: Sequence[Command]) -> Counts:
-    known = [command for command in commands if command.name in ("push", "fetch", "ls-remote")]
+    known = [
+        command
+        for command in commands
+        if command.name in ("push", "fetch", "ls-remote") and not command.is_presence
+    ]
     names = Counter(command.name for command in known)
     places = [place for place, command in enumerate(known) if command.name == "push"]
     lease, answer = places[0], places[-1]

@@ -397,6 +397,13 @@ MaxStartups 500
         return path if checked.returncode else asked
 
 
+class ShellAccount(Sshd):
+    """An sshd whose account runs any command, not git's alone."""
+
+    def _serve(self, user: str) -> str:
+        return f'#!/bin/sh\n{self._exports()}exec sh -c "$SSH_ORIGINAL_COMMAND"\n'
+
+
 class Gitolite(Sshd):
     """gitolite over the sshd: who may do what is said by rules, for each user.
 
@@ -481,6 +488,7 @@ _KINDS: Mapping[str, type[Listening]] = {
     "daemon": GitDaemon,
     "http": SmartHttp,
     "ssh": Sshd,
+    "shell": ShellAccount,
     "gitolite": Gitolite,
 }
 _SSH = (("sshd", "openssh-server"), ("ssh", "openssh-client"))
@@ -488,6 +496,7 @@ _SSH = (("sshd", "openssh-server"), ("ssh", "openssh-client"))
 _NEEDS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "http": (("lighttpd", "lighttpd"),),
     "ssh": _SSH,
+    "shell": _SSH,
     "gitolite": (*_SSH, ("gitolite", "gitolite3")),
 }
 
@@ -518,7 +527,7 @@ def _do_without(reason: str) -> NoReturn:
 def serving(kind: str, root: Path) -> Iterator[Server]:
     """A started server for the repositories in `root`, gone at the end in any case.
 
-    :param kind: one of TRANSPORTS, or `gitolite`.
+    :param kind: one of TRANSPORTS, `shell`, or `gitolite`.
     """
     if kind == "file":
         yield FilePaths(root)

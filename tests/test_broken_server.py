@@ -3,12 +3,13 @@ safe, while the other tasks go on."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 from aynig.model import LEASES
 from tests.cli.conftest import command
 from tests.fleet import Fleet
+from tests.servers import serving
 from tests.stage import Daemon, daemon
 from tests.world import GitRepo, aynig, wait_for
 
@@ -34,6 +36,30 @@ def ran(tmp_path: Path) -> Path:
 def fleet(tmp_path: Path, ran: Path) -> Fleet:
     script = f'echo "$AYNIG_BRANCH" >>{ran}; echo worked >file'
     return Fleet.make(tmp_path / "fleet", {"go": script})
+
+
+@pytest.fixture
+def served(
+    tmp_path: Path, ran: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[str], Fleet]]:
+    """A fleet whose clones reach the server in a way that is named."""
+    with contextlib.ExitStack() as stack:
+
+        def make(transport: str) -> Fleet:
+            root = tmp_path / "served"
+            root.mkdir()
+            server = stack.enter_context(serving(transport, root))
+            for name, value in server.env.items():
+                monkeypatch.setenv(name, value)
+            script = f'echo "$AYNIG_BRANCH" >>{ran}; echo worked >file'
+            fleet = Fleet.make(root, {"go": script}, url=server.url("server.git"))
+            fleet.folder = tmp_path
+            fleet.config = tuple(server.git_config)
+            # git refuses to clone such a server.
+            fleet.clone("bob")
+            return fleet
+
+        yield make
 
 
 def left(path: Path, text: str = "") -> Path:
@@ -120,26 +146,57 @@ def test_a_lock_on_the_server_holds_its_own_branch_alone(fleet: Fleet, ran: Path
     fleet.fsck()
 
 
-def test_an_empty_ref_on_the_server_is_named_and_work_goes_on_when_it_is_mended(
-    fleet: Fleet,
+def held(fleet: Fleet, branch: str) -> str:
+    """The hold that `status` gives a branch."""
+    done = aynig("status", "--remote", "origin", "--json", cwd=fleet.clone("bob").path)
+    return next(str(row["hold"]) for row in json.loads(done.stdout) if row["branch"] == branch)
+
+
+@pytest.mark.parametrize("ref", ["refs/heads/broken", "refs/tags/broken", f"{LEASES}0123"])
+@pytest.mark.parametrize("transport", ["file", "shell"])
+def test_an_empty_ref_on_the_server_holds_no_other_branch(
+    served: Callable[[str], Fleet], transport: str, ref: str
 ) -> None:
-    bob = fleet.clone("bob")
+    fleet = served(transport)
     fleet.tasks.task()
     # An old one: git refuses every push of something new for it.
+    left(fleet.server.path / ref)
+    with fleet.live("bob", poll=0.5) as told:
+        fleet.tasks.wait_for_state("done")
+        # After looks that found it broken.
+        fleet.tasks.task(branch="more")
+        fleet.tasks.wait_for_state("done", "more")
+    assert not told.of("problem")
+
+
+def test_a_task_whose_ref_is_empty_on_the_server_is_held_until_it_is_mended(fleet: Fleet) -> None:
+    fleet.tasks.task()
+    oid = fleet.tasks.task(branch="lost")
+    aynig("status", "--remote", "origin", cwd=fleet.clone("bob").path)
+    broken = left(fleet.server.path / "refs/heads/lost")
+    with fleet.live("bob", poll=0.2) as told:
+        fleet.tasks.wait_for_state("done")
+        hold = wait_for(lambda: told.of("hold", "lost"), what="the task to be held")[0]
+        assert (hold.hold, "aynig doctor" in hold.detail) == ("broken", True)
+        assert held(fleet, "lost") == "broken"
+        broken.write_text(f"{oid}\n")
+        fleet.tasks.wait_for_state("done", "lost")
+    fleet.fsck()
+
+
+@pytest.mark.parametrize("transport", ["http", "ssh"])
+def test_where_a_server_cant_pass_over_an_empty_ref_it_is_named_until_it_is_mended(
+    served: Callable[[str], Fleet], transport: str
+) -> None:
+    fleet = served(transport)
+    fleet.tasks.task()
     broken = left(fleet.server.path / "refs/heads/broken")
-    with fleet.live("bob") as told:
-        held = wait_for(lambda: told.of("hold", "task"), what="the task to be held")[0]
-        assert held.hold == "refused"
-        assert "origin: refs/heads/broken is broken there" in held.detail
-        assert "aynig doctor" in held.detail
-        rows = {
-            row["branch"]: row
-            for row in json.loads(
-                aynig("status", "--remote", "origin", "--json", cwd=bob.path).stdout
-            )
-        }
-        assert rows["broken"]["hold"] == "broken"
-        assert rows["task"]["state"] == "go"
+    with fleet.live("bob", poll=0.5) as told:
+        hold = wait_for(lambda: told.of("hold", "task"), what="the task to be held")[0]
+        assert hold.hold == "refused"
+        assert "origin: refs/heads/broken is broken there" in hold.detail
+        assert "aynig doctor" in hold.detail
+        assert held(fleet, "broken") == "broken"
         broken.unlink()
         fleet.tasks.wait_for_state("done")
 
@@ -152,9 +209,13 @@ def test_the_doctor_names_broken_refs_on_both_sides(fleet: Fleet, ref: str) -> N
     assert (there["check"], there["level"]) == ("refs", "error")
     assert there["detail"] == f"{ref} is broken: empty file"
     assert there["mend"].startswith(f"rm {fleet.server.path}/{ref}")
+    assert ("is run again" in there["mend"]) == ref.startswith(LEASES)
     here = doctor(bob, "--remote", "origin")
     said = [row["detail"] for row in here]
-    assert f"'origin': {ref} is broken there, and git takes no push of anything new" in said
+    assert (
+        f"'origin': {ref} is broken there, and git takes no push of anything new unless told to "
+        "pass over it, as runners do" in said
+    )
     assert f"'origin': {ref} is broken: empty file" in said
 
 
@@ -265,7 +326,7 @@ def disk(fleet: Fleet) -> Path:
 def test_a_server_without_room_is_waited_for(fleet: Fleet, disk: Path, ran: Path) -> None:
     disk.touch()
     fleet.tasks.task()
-    with fleet.live("bob") as told:
+    with fleet.live("bob", poll=0.5) as told:
         held = wait_for(lambda: told.of("hold", "task"), what="the task to be held")[0]
         assert held.hold == "unwritable"
         assert "The server can't write: make room there" in held.detail
@@ -284,7 +345,7 @@ def test_an_answer_waits_for_room_on_the_server(fleet: Fleet, disk: Path, tmp_pa
         },
     )
     fleet.tasks.task()
-    with fleet.live("bob") as told:
+    with fleet.live("bob", poll=0.5) as told:
         wait_for(ran.exists, what="the script to begin")
         disk.touch()
         go.touch()

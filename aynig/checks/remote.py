@@ -58,11 +58,12 @@ def _reading(remote: Remote, shown: str) -> Iterator[Finding]:
             f"{shown}: it does not speak protocol v2, so each look lists all refs that it has",
             "On the server: git 2.18 or later; for ssh `AcceptEnv GIT_PROTOCOL` in sshd_config.",
         )
+    but = " unless told to pass over it, as runners do" if remote.address.takes_commands else ""
     for ref in broken:
         yield Finding(
             _CHECK,
             ERROR,
-            f"{shown}: {ref} is broken there, and git takes no push of anything new",
+            f"{shown}: {ref} is broken there, and git takes no push of anything new{but}",
             "Run `aynig doctor` in the server's repository.",
         )
 

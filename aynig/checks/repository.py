@@ -16,7 +16,7 @@ from aynig.errors import AynigError
 from aynig.git.locks import is_at_rest
 from aynig.git.repo import Repo
 from aynig.git.snapshot import RefReader
-from aynig.model import HEADS, RESCUES
+from aynig.model import HEADS, LEASES, RESCUES
 from aynig.text import shell_word
 
 _MIB = 1024 * 1024
@@ -111,6 +111,8 @@ def broken_refs(repo: Repo) -> Mapping[str, str]:
 def _mend_ref(repo: Repo, ref: str) -> str:
     """Its last value is in the reflog, where there is one (git-reflog(1))."""
     path = _word(repo.common_dir / ref)
+    if ref.startswith(LEASES):
+        return f"rm {path}: what was run under this lease is run again"
     git = f"git -C {_word(repo.work_tree or repo.common_dir)}"
     try:
         lines = (repo.common_dir / "logs" / ref).read_text(errors="replace").splitlines()

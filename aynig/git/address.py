@@ -27,6 +27,7 @@ _KEYS = frozenset({"core.sshcommand", "core.askpass", "core.gitproxy"})
 _OF_REMOTE = ("proxy", "proxyauthmethod", "receivepack", "uploadpack", "vcs", "serveroption")
 # Up to the last @ before the path: of a password with one in it nothing may be left.
 _URL = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://(?:([^/]*)@)?(.*)", re.DOTALL)
+_BY_SSH = ("ssh", "git+ssh", "ssh+git")
 _CREDENTIALS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*://)[^/\s]+@")
 _SCP = re.compile(r"(?:[^/:@]+@)?(\[[^]]+\]|[^/:]+):(?!//)(.+)", re.DOTALL)
 # What a remote is called that is given by its URL, while git is asked for its address.
@@ -64,6 +65,15 @@ class Address:
         if (_URL.match(text) or _SCP.fullmatch(text)) and not (self.cwd / text).exists():
             return None
         return Path(os.path.normpath(self.cwd / text))
+
+    @property
+    def takes_commands(self) -> bool:
+        """Is the server's side of git started by a command line of ours: here, or by ssh?"""
+        if any(key == f"remote.{self.name}.receivepack" for key, _ in self.settings):
+            return False
+        scheme = _URL.match(self.url)
+        by_ssh = scheme[1].lower() in _BY_SSH if scheme else _SCP.fullmatch(self.url) is not None
+        return by_ssh or self.path is not None
 
     def variables(self) -> dict[str, str]:
         """Environment variables that give git the settings, unseen by `ps` (git-config(1))."""

@@ -26,6 +26,8 @@ class Complaint:
     hint: str = ""
     # The ref that it is about, where it names one.
     ref: str = ""
+    # The ref of the server that it can't read, and takes no push of anything new for.
+    broken: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,11 @@ _TABLE = (
         "It may be read only: enable receive-pack on the server.",
     ),
     _row(
+        r"unrecognized command|unknown git/gitolite command|invalid command",
+        _REFUSED,
+        "The account there is for git alone.",
+    ),
+    _row(
         r"connection (refused|reset|timed out|closed)|timed out|network is unreachable"
         r"|no route to host|eof before pack header|early eof|hung up|unexpected disconnect"
         r"|failed to connect|could not connect|couldn't connect|empty reply|unable to connect"
@@ -247,7 +254,8 @@ def _of_push(ref: str, why: str, said: str) -> Complaint:
         return Complaint(kind, f"{ref}: {why}", hint, ref)
     broken, locked = _BROKEN.search(said), _LOCKED.search(said)
     if broken:
-        return Complaint(kind, f"{broken[1]} is broken there: git takes no push before", hint, ref)
+        text = f"{broken[1]} is broken there: git takes no push before"
+        return Complaint(kind, text, hint, ref, broken[1])
     if locked and kind == _BUSY:
         return Complaint(kind, f"{ref}: {locked[0]}", hint, ref)
     # Where the server said nothing to us, what our side of the push says comes from there.

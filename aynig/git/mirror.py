@@ -51,6 +51,11 @@ _KEYS = frozenset(
     }
 )  # fmt: skip
 _MIRRORED = (HEADS, LEASES)
+# Of a branch or lease that the server has no more of than the name.
+BROKEN_THERE = (
+    "the remote can't read it, and may take no push before it is mended: `aynig doctor` in the "
+    "server's repository says how"
+)
 # As many loose objects are worth a packing: a renewal or an answer of others leaves a few.
 _MANY_LOOSE = 3000
 # Old leases are named by nothing. What is worth keeping here has a ref or a worktree.
@@ -120,9 +125,10 @@ class Mirror:
         if now or leases:
             tips = self._tips(before, changed)
             self.remote.line.begin(tips[:1])
-            self.remote.fetch(changed, tips, leases=True)
+            broken = self.remote.fetch(changed, tips, leases=True)
             current = self._said_leases = self._leases.look().refs
-            now.update({ref: current.get(ref) for ref in {*current, *_below(before, LEASES)}})
+            leased = {*current, *_below(before, LEASES)}.difference(broken)
+            now.update({ref: current.get(ref) for ref in leased})
         for ref in _below(now, LEASES):
             oid = now[ref]
             if oid is not None and before.get(ref) != oid:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,6 +76,8 @@ class Remote:
         self._objects = objects
         self._timeout = timeout
         self.patience = Patience()
+        # Refs of the server that are broken and in the way of every push.
+        self._in_the_way: tuple[str, ...] = ()
         # For tests and figures: called with the arguments of each git command.
         self.observe: Callable[[Sequence[str]], None] = lambda args: None
 
@@ -88,6 +91,8 @@ class Remote:
         `known` is given back where nothing changed since. Raises Unreachable or Refused.
         """
         done = self._git(["ls-remote", "--heads", self.name])
+        # What was broken may have been mended, and may be a task's.
+        self._in_the_way = ()
         if known is not None and done.stdout == known.raw:
             return known
         return Heads(_listed(done.stdout), done.stdout, _broken(done.stdout))
@@ -123,34 +128,55 @@ class Remote:
 
     def fetch(
         self, wanted: Mapping[str, str], tips: Iterable[str], *, leases: bool = False
-    ) -> None:
+    ) -> tuple[str, ...]:
         """Bring the commits `wanted` (by ref) with their history; with `leases` all lease refs too.
 
-        Those are in the line's own refs then (`refs/aynig/lease/`). `tips` are commits that are
-        here already, with their history. Raises Unreachable or Refused, also where a commit is
-        not there any more because its branch has moved on.
+        Those are in the line's own refs then (`refs/aynig/lease/`), but for those that are broken
+        there, which are returned. `tips` are commits that are here already, with their history.
+        Raises Unreachable or Refused, also where a commit is not there any more because its branch
+        has moved on.
         """
-        options = ["--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance"]
-        options += [f"--negotiation-tip={oid}" for oid in list(dict.fromkeys(tips))[:_MOST_TIPS]]
+        options = [f"--negotiation-tip={oid}" for oid in list(dict.fromkeys(tips))[:_MOST_TIPS]]
         specs = sorted(set(wanted.values()))
         if leases:
             options.append("--prune")
             specs.append(f"+{LEASES}*:{LEASES}*")
-        if not specs:
-            return
-        request = "".join(f"{spec}\n" for spec in specs).encode()
-        self._git(["fetch", *options, "--stdin", self.name], stdin=request, timeout=FETCH_TIMEOUT)
+        broken: tuple[str, ...] = ()
+        if specs:
+            try:
+                self._fetch_specs(options, specs)
+            except Refused:
+                broken = self._broken_leases() if leases else ()
+                if not broken:
+                    raise
+                self._fetch_specs(options, [*specs, *(f"^{ref}" for ref in broken)])
         if len(wanted) <= _FEW:
             self.line.know(wanted.values())
+        return broken
+
+    def _fetch_specs(self, options: Sequence[str], specs: Iterable[str]) -> None:
+        request = "".join(f"{spec}\n" for spec in specs)
+        self._fetch([*options, "--stdin"], stdin=request.encode("utf-8", "surrogateescape"))
+
+    def _broken_leases(self) -> tuple[str, ...]:
+        return tuple(ref for ref in self.broken() if ref.startswith(LEASES))
 
     def fetch_below(self, prefix: str) -> None:
         """Bring all refs whose names start with `prefix` into the line's own, and no others.
 
         Raises Unreachable or Refused.
         """
-        options = ["--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance"]
-        spec = f"+{prefix}*:{prefix}*"
-        self._git(["fetch", *options, "--prune", self.name, spec])
+        self._fetch(["--prune"], f"+{prefix}*:{prefix}*", timeout=self._timeout)
+
+    def _fetch(
+        self,
+        options: Sequence[str],
+        *specs: str,
+        stdin: bytes = b"",
+        timeout: float = FETCH_TIMEOUT,
+    ) -> None:
+        plain = ["--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance"]
+        self._git(["fetch", *plain, *options, self.name, *specs], stdin=stdin, timeout=timeout)
 
     def push(self, edits: Sequence[RefEdit]) -> None:
         """Make all changes or none, each guarded by what its ref points at there.
@@ -159,18 +185,42 @@ class Remote:
         there, Refused where the server does not want it, Unwritable where it can't write,
         Unreachable where nothing is known of the outcome.
         """
+        # Looks in other threads forget it.
+        passed = {ref for ref in self._in_the_way if ref not in {edit.ref for edit in edits}}
+        complaint = self._push(edits, passed)
+        while complaint is not None and self._may_pass_over(complaint.broken, passed, edits):
+            passed.add(complaint.broken)
+            again = self._push(edits, passed)
+            if again is not None and again.kind == "refused" and not again.broken:
+                # This server does not let itself be told: what is wrong is the broken ref.
+                passed.clear()
+                break
+            complaint = again
+        self._in_the_way = tuple(sorted(passed))
+        if complaint is None:
+            return
+        if complaint.kind == "moved":
+            raise RefMoved(self._line_of(complaint), ref=complaint.ref or edits[0].ref)
+        raise self._as_error(complaint)
+
+    def _may_pass_over(self, broken: str, passed: set[str], edits: Sequence[RefEdit]) -> bool:
+        """Can the server be told to look past a ref that it can't read (git 2.39 or later)?"""
+        known = {*passed, *(edit.ref for edit in edits)}
+        return bool(broken) and broken not in known and self.address.takes_commands
+
+    def _push(self, edits: Sequence[RefEdit], passed: Collection[str]) -> Complaint | None:
         leases = [f"--force-with-lease={edit.ref}:{edit.old or ''}" for edit in edits]
         specs = [f"{edit.new or ''}:{edit.ref}" for edit in edits]
-        atomic = ["--atomic"] if len(edits) > 1 else []
+        options = ["--atomic"] if len(edits) > 1 else []
+        if passed:
+            # Its check that all is there walks all refs that it does not hide (git-config(1)).
+            hide = [f"-c transfer.hideRefs={shlex.quote(ref)}" for ref in sorted(passed)]
+            options.append(f"--receive-pack=git {' '.join(hide)} receive-pack")
         done = self._git(
-            ["push", "--porcelain", "--no-verify", *atomic, *leases, self.name, *specs],
+            ["push", "--porcelain", "--no-verify", *options, *leases, self.name, *specs],
             may_fail=True,
         )
-        if done.returncode:
-            complaint = complaint_of(done.stdout, done.stderr)
-            if complaint.kind == "moved":
-                raise RefMoved(self._line_of(complaint), ref=complaint.ref or edits[0].ref)
-            raise self._as_error(complaint)
+        return complaint_of(done.stdout, done.stderr) if done.returncode else None
 
     def _as_error(self, complaint: Complaint) -> AynigError:
         # Where nothing was pushed, to find a ref moved is to have asked too late.

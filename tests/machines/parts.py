@@ -242,7 +242,7 @@ class MemoryRemote(Remote):
 
     def fetch(
         self, wanted: Mapping[str, str], tips: Iterable[str], *, leases: bool = False
-    ) -> None:
+    ) -> tuple[str, ...]:
         self._mind_link()
         disk = self._machine.disk
         found = list(wanted.values())
@@ -254,6 +254,7 @@ class MemoryRemote(Remote):
             if oid not in disk.objects:
                 disk.objects.add(oid)
                 found += self._server.objects.commits[oid].parents
+        return ()
 
     def push(self, edits: Sequence[RefEdit]) -> None:
         renews = threading.current_thread().name == "aynig-renewal"
