@@ -12,7 +12,7 @@ from pathlib import Path
 from aynig.checks import ERROR, OK, Finding
 from aynig.checks.leftovers import MEND, check_leftovers
 from aynig.checks.machine import check_limits, check_programs
-from aynig.checks.remote import check_remote, check_remote_rescues
+from aynig.checks.remote import check_copies, check_remote, check_remote_rescues
 from aynig.checks.repository import (
     broken_refs,
     check_format,
@@ -52,6 +52,7 @@ def examine(place: Path, remotes: Sequence[str] = ()) -> Iterator[Finding]:
     yield from check_limits(settings.jobs, ref_folders(repo))
     yield finding
     yield from _examine_repository(make_site(repo, settings))
+    yield from guarded("copies", check_copies(repo))
     for name in dict.fromkeys(remotes or settings.remotes):
         if name != HERE:
             findings = list(guarded("remote", check_remote(repo, name, tries=bool(remotes))))

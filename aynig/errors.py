@@ -105,6 +105,9 @@ def as_unwritable(error: BaseException, place: object) -> Unwritable | None:
             return Unwritable(f"{error.filename or place} can't be written: {reason}", hint=hint)
         if reason in text:
             return Unwritable(f"{place} can't be written: {text}", hint=hint)
+    if _HALF_WRITTEN in text:
+        hint = _UNWRITABLE[errno.ENOSPC]
+        return Unwritable(f"{place} can't be written: {text}", hint=hint)
     return None
 
 
@@ -125,6 +128,8 @@ def file_too_large(place: object) -> Unwritable:
     return Unwritable(f"{place} can't be written: {reason}", hint=_UNWRITABLE[errno.EFBIG])
 
 
+# What git says of a ref's lock that it could make, but not fill: it leaves out why.
+_HALF_WRITTEN = "couldn't write '"
 _UNWRITABLE = {
     errno.ENOSPC: "Make room there.",
     errno.EDQUOT: "Make room there, or have the quota raised.",

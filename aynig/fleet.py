@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from aynig.branchlease import run_began
+from aynig.errors import RepositoryError
 from aynig.git.repo import Repo
 from aynig.lease import read_lease, time_left
-from aynig.model import LEASES, Holder, Lease, branch_of
+from aynig.model import HEADS, LEASES, Holder, Lease, branch_of
+from aynig.onbranch import WORKING, Working, read_working
 from aynig.presence import Presence, presences
 from aynig.processes import is_alive, is_running
+from aynig.scan import read_event
 from aynig.site import Site
 from aynig.status import listening, run_time
 
@@ -41,8 +46,8 @@ class RunnerRow:
     """
 
     runner: str
-    host: str
-    pid: int
+    host: str | None
+    pid: int | None
     state: str
     since: float | None = None
     seen: float | None = None
@@ -52,6 +57,15 @@ class RunnerRow:
     tasks: tuple[Held, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A branch that is itself the lease of its task, as in dwp; `began` is the start of the run."""
+
+    branch: str
+    working: Working
+    began: float
+
+
 def runner_rows(site: Site) -> list[RunnerRow]:
     """A row a runner, by name; those of a remote as its refs are at this moment.
 
@@ -59,7 +73,8 @@ def runner_rows(site: Site) -> list[RunnerRow]:
     """
     now = time.time()
     said = presences(site.mirror) if site.mirror is not None else []
-    rows = merge(list(live_leases(site.repo)), said, states(site), now)
+    known = states(site)
+    rows = merge(list(live_leases(site.repo)), said, known, now, list(_claimed(site, known)))
     if site.mirror is None:
         rows += _listeners(site, rows)
     return sorted(rows, key=lambda row: row.runner)
@@ -80,8 +95,23 @@ def states(site: Site) -> Mapping[str, str]:
     return {ref: tip.state for ref, tip in site.scan.tips().items()}
 
 
+def _claimed(site: Site, states: Mapping[str, str]) -> Iterator[Claimed]:
+    for ref, oid in site.repo.refs_below(HEADS).items() if WORKING in states.values() else ():
+        if states.get(ref) != WORKING:
+            continue
+        with contextlib.suppress(RepositoryError):
+            event = read_event(site.repo, ref, oid, site.read)
+            working = read_working(event.statement, event.time) if event is not None else None
+            if event is not None and working is not None and working.runner:
+                yield Claimed(branch_of(ref), working, run_began(site, event))
+
+
 def merge(
-    leases: Iterable[Lease], said: Iterable[Presence], states: Mapping[str, str], now: float
+    leases: Iterable[Lease],
+    said: Iterable[Presence],
+    states: Mapping[str, str],
+    now: float,
+    claimed: Iterable[Claimed] = (),
 ) -> list[RunnerRow]:
     """What leases and records say of each runner; a lease goes before a record.
 
@@ -93,6 +123,10 @@ def merge(
         found.setdefault(lease.holder.runner, []).append(lease)
     for runner, held in found.items():
         rows[runner] = _with_leases(rows.get(runner), held, states, now)
+    for claim in claimed:
+        runner = claim.working.runner
+        if claim.branch not in {task.branch for row in rows.values() for task in row.tasks}:
+            rows[runner] = _with_claim(rows.get(runner), claim, now)
     return list(rows.values())
 
 
@@ -129,6 +163,23 @@ def _with_leases(
         since=min((held.since for held in tasks if held.since is not None), default=None),
         seen=max(seen, row.seen or seen),
         tasks=tuple(tasks),
+    )
+
+
+def _with_claim(row: RunnerRow | None, claim: Claimed, now: float) -> RunnerRow:
+    working = claim.working
+    left = max(working.until - now, 0.0)
+    task = Held(
+        claim.branch, working.origin or None, working.run, claim.began, working.seconds, left
+    )
+    row = row or RunnerRow(working.runner, None, None, SILENT)
+    tasks = (*row.tasks, task)
+    return replace(
+        row,
+        state=RUNNING if any(held.lease_left > 0 for held in tasks) else SILENT,
+        since=min(held.since for held in tasks if held.since is not None),
+        seen=max(working.since, row.seen or working.since),
+        tasks=tuple(sorted(tasks, key=lambda held: held.branch)),
     )
 
 

@@ -15,6 +15,7 @@ from aynig.model import Hold, branch_of
 from aynig.scan import Tip
 from aynig.site import Site
 from aynig.story import RunRow, row_of_run
+from aynig.text import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ def of_hold(site: Site, ref: str, oid: str, state: str, hold: Hold) -> Notice:
 
 def of_drain(scripts: int, *, at_once: bool) -> Notice:
     """A wish to stop has been heard; so many scripts are under way."""
-    under_way = f"{scripts} script{'' if scripts == 1 else 's'} under way"
+    under_way = f"{counted(scripts, 'script')} under way"
     way = "at once" if at_once else "nothing new starts"
     return Notice("draining", "", detail=f"told to stop, {way}: {under_way}")
 

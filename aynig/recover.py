@@ -20,6 +20,7 @@ from aynig.lease import lease_name, read_lease
 from aynig.model import ENDED_STATES, HEADS, LEASES, RESCUES, Lease
 from aynig.processes import is_alive, is_running
 from aynig.site import Site
+from aynig.text import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ def recover(site: Site) -> list[Leftover]:
     sweep_doorbells(site.repo.home / "wake", pid_alive)
     recovered = site.pool.sweep(site.settings.retention)
     if recovered:
-        told.append(Leftover("worktree", f"took back {recovered} worktrees"))
+        told.append(Leftover("worktree", f"took back {counted(recovered, 'worktree')}"))
     return told
 
 

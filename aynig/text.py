@@ -60,6 +60,11 @@ def _in_json(character: str) -> str:
     return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
 
 
+def counted(number: int, thing: str, things: str = "") -> str:
+    """`1 run`, `2 runs`; `things` is the plural where it is not `thing` with an s."""
+    return f"{number} {thing if number == 1 else things or thing + 's'}"
+
+
 def shorten(text: str, width: int) -> str:
     """At most `width` characters (at least 1) of `text`; a cut is marked with an ellipsis."""
     if len(text) <= width:

@@ -28,6 +28,8 @@ def test_what_the_machine_can_not_write_is_told_by_file(number: int) -> None:
     [
         GitFailed(f"git add: unable to write loose object file: {FULL}"),
         OSError(f"failed to write out file: {FULL}"),
+        # Which leaves out why.
+        GitFailed("cannot update ref 'refs/heads/x': couldn't write '/a/refs/heads/x.lock'"),
     ],
 )
 def test_libgit2_and_git_give_the_reason_as_text(error: Exception) -> None:

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from aynig.fleet import RunnerRow, merge, runner_rows
+from aynig.fleet import Claimed, RunnerRow, merge, runner_rows
 from aynig.model import HEADS, Holder, Lease
+from aynig.onbranch import Working
 from aynig.presence import Card, Presence
 from aynig.processes import this_holder
 from aynig.site import Site, open_site
@@ -50,6 +51,28 @@ def test_a_lease_says_what_a_runner_is_at_and_goes_before_its_record() -> None:
     assert (held.branch, held.state, held.run) == ("task", "go", lease().run)
     assert (held.lease_seconds, held.lease_left) == (60.0, 50.0)
     assert row.agent == "bob"
+
+
+def claim(branch: str = "b", runner: str = "theirs", seconds: int = 60) -> Claimed:
+    """Of a run that began 10 seconds ago, and was renewed since."""
+    return Claimed(branch, Working("7", runner, "go", seconds, NOW - 5), NOW - 10)
+
+
+def test_a_runner_whose_lease_lies_on_the_branch_is_known_by_that() -> None:
+    (row,) = merge([], [], {}, NOW, [claim(), claim("a")])
+    assert (row.runner, row.host, row.pid, row.state) == ("theirs", None, None, "running")
+    assert (row.since, row.seen) == (NOW - 10, NOW - 5)
+    assert [held.branch for held in row.tasks] == ["a", "b"]
+    held = row.tasks[0]
+    assert (held.state, held.run, held.lease_seconds, held.lease_left) == ("go", "7", 60, 55)
+    (late,) = merge([], [], {}, NOW, [claim(seconds=3)])
+    assert (late.state, late.tasks[0].lease_left) == ("silent", 0)
+
+
+def test_a_task_with_a_lease_on_the_branch_and_a_lease_ref_is_shown_once() -> None:
+    (row,) = merge([lease()], [], {}, NOW, [claim("task")])
+    assert row.runner == HOLDER.runner
+    assert [held.branch for held in row.tasks] == ["task"]
 
 
 def test_a_runner_that_never_was_idle_is_known_by_its_leases_alone() -> None:

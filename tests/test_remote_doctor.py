@@ -84,4 +84,27 @@ def test_a_branch_of_scripts_that_is_not_there_is_an_error(fleet: Fleet) -> None
 def test_kept_work_is_counted_on_the_remote(fleet: Fleet) -> None:
     fleet.server.git("update-ref", "refs/aynig/rescue/20260101T000000Z-0123456789", "main")
     kept = [one.detail for one in findings(fleet, "ok", "rescues")]
-    assert "'origin': 1 times the work of a failed run is kept there below" in " ".join(kept)
+    assert "'origin': the work of 1 failed run is kept there below" in " ".join(kept)
+
+
+def test_a_copy_of_a_remote_that_moved_is_named_with_what_only_it_keeps(fleet: Fleet) -> None:
+    bob = fleet.clone("bob")
+    fleet.run("bob")
+    (place,) = bob.git_dir.glob("aynig/remotes/*.git")
+    assert not findings(fleet, WARNING, "copies")
+    fleet.server.path.rename(fleet.folder / "moved.git")
+    bob.git("remote", "set-url", ORIGIN, str(fleet.folder / "moved.git"))
+    (found,) = findings(fleet, WARNING, "copies")
+    assert found.detail.startswith(f"{place} is our copy of 'origin' at {fleet.server.path}")
+    assert found.mend == f"If no runner uses it: rm -r {place}"
+    copy = GitRepo(place, bare=True)
+    copy.git("update-ref", "refs/aynig/rescue/1", copy.tip("main"))
+    (found,) = findings(fleet, WARNING, "copies")
+    assert found.detail.endswith("it keeps the work of 1 failed run")
+    assert found.mend == (
+        f"If no runner uses it: git -C {place} push {fleet.server.path} "
+        f"'refs/aynig/rescue/*:refs/aynig/rescue/*' && rm -r {place}"
+    )
+    bob.git("remote", "remove", ORIGIN)
+    found = next(one for one in examine(bob.path) if one.check == "copies")
+    assert "is our copy of 'origin'" in found.detail

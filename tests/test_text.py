@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aynig.text import (
+    counted,
     escape,
     escape_json,
     nearest,
@@ -70,6 +71,11 @@ def test_nothing_unsafe_comes_through(text: str) -> None:
 )
 def test_a_long_text_is_cut_with_an_ellipsis(text: str, width: int, expected: str) -> None:
     assert shorten(text, width) == expected
+
+
+def test_things_are_counted_in_their_plural_but_for_one() -> None:
+    assert [counted(number, "run") for number in (0, 1, 2)] == ["0 runs", "1 run", "2 runs"]
+    assert counted(2, "branch", "branches") == "2 branches"
 
 
 @settings(max_examples=200, derandomize=True, database=None)

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from aynig.checks import ERROR, OK, WARNING, Finding
 from aynig.checks.repository import broken_refs, check_refs, check_space, guarded, old_locks
-from aynig.errors import AynigError
-from aynig.git.address import find_address, redact
-from aynig.git.mirror import mirror_place, open_mirror
+from aynig.errors import AynigError, ConfigError
+from aynig.git.address import BY_URL, find_address, redact
+from aynig.git.mirror import mirror_place, mirrors_of, open_mirror
 from aynig.git.refs import RefEdit
 from aynig.git.remote import Remote
 from aynig.git.repo import Repo
 from aynig.model import LEASES, RESCUES
-from aynig.text import quote, shell_word
+from aynig.text import counted, quote, shell_word
 
 _CHECK = "remote"
 
@@ -50,7 +50,11 @@ def _reading(remote: Remote, shown: str) -> Iterator[Finding]:
     except AynigError as error:
         yield Finding(_CHECK, ERROR, str(error), error.hint)
         return
-    yield Finding(_CHECK, OK, f"{shown}: {remote.address.url} can be read, {count} branches")
+    yield Finding(
+        _CHECK,
+        OK,
+        f"{shown}: {remote.address.url} can be read, {counted(count, 'branch', 'branches')}",
+    )
     if not version:
         yield Finding(
             _CHECK,
@@ -93,12 +97,50 @@ def check_remote_rescues(remote: Remote) -> Iterator[Finding]:
         yield Finding(
             "rescues",
             OK,
-            f"{count} times the work of a failed run is kept there below {RESCUES}",
+            f"the work of {counted(count, 'failed run')} is kept there below {RESCUES}",
             f"git ls-remote {shell_word(remote.name)} '{RESCUES}*'; "
             f"to delete one: git push {shell_word(remote.name)} :{RESCUES}RUN",
         )
     else:
         yield Finding("rescues", OK, "no work of failed runs is kept there")
+
+
+def check_copies(clone: Repo) -> Iterator[Finding]:
+    """Our copies of remotes that the clone knows no more, or by another URL."""
+    for place in mirrors_of(clone):
+        copy = Repo.open(place)
+        name, url = _copied(copy)
+        # One that is named by its URL alone is in no configuration.
+        if not name or name == BY_URL or _is_used(clone, name, place):
+            continue
+        path = shell_word(str(place))
+        unsent = copy.refs_below(RESCUES)
+        keeps = f"; it keeps the work of {counted(len(unsent), 'failed run')}" if unsent else ""
+        first = (
+            f"git -C {path} push {shell_word(url)} '{RESCUES}*:{RESCUES}*' && " if unsent else ""
+        )
+        yield Finding(
+            "copies",
+            WARNING,
+            f"{place} is our copy of {quote(name)} at {redact(url)}, a remote that this clone has "
+            f"no more{keeps}",
+            f"If no runner uses it: {first}rm -r {path}",
+        )
+
+
+def _copied(copy: Repo) -> tuple[str, str]:
+    """Name and URL of the remote that a copy is of; empty where it does not say."""
+    for key, value in copy.config:
+        if key.startswith("remote.") and key.endswith(".url"):
+            return key.removeprefix("remote.").removesuffix(".url"), value or ""
+    return "", ""
+
+
+def _is_used(clone: Repo, name: str, place: Path) -> bool:
+    try:
+        return mirror_place(clone, find_address(clone, name)) == place
+    except ConfigError:
+        return False
 
 
 def _copy(repo: Repo) -> Iterator[Finding]:

@@ -17,7 +17,7 @@ from aynig.git.locks import is_at_rest
 from aynig.git.repo import Repo
 from aynig.git.snapshot import RefReader
 from aynig.model import HEADS, LEASES, RESCUES
-from aynig.text import shell_word
+from aynig.text import counted, shell_word
 
 _MIB = 1024 * 1024
 # A lock that git itself holds is seldom older than this; a leftover is never younger for long.
@@ -149,7 +149,7 @@ def check_rescues(repo: Repo) -> Iterator[Finding]:
         yield Finding(
             "rescues",
             OK,
-            f"{count} times the work of a failed run is kept below {RESCUES}",
+            f"the work of {counted(count, 'failed run')} is kept below {RESCUES}",
             f"git log --oneline --no-walk --glob='{RESCUES}*'; "
             f"to delete one: git update-ref -d {RESCUES}RUN",
         )

@@ -9,8 +9,9 @@ import click
 
 from aynig.checks import ERROR, WARNING, Finding
 from aynig.cli.output import json_option, paint, print_json, print_table
+from aynig.cli.place import named
 from aynig.diagnosis import examine, mend
-from aynig.text import escape
+from aynig.text import counted, escape
 
 
 @click.command("doctor")
@@ -18,6 +19,7 @@ from aynig.text import escape
 @click.option(
     "--remote",
     "remotes",
+    callback=named,
     metavar="NAME",
     multiple=True,
     help="Check this remote too, and try to write refs/aynig/ there; repeatable.",
@@ -67,4 +69,4 @@ def _print(findings: Sequence[Finding]) -> None:
         if finding.mend:
             click.echo(f"  to mend: {escape(finding.mend)}")
     errors = sum(finding.level == ERROR for finding in findings)
-    click.echo(f"\n{errors} errors, {len(poor) - errors} warnings.")
+    click.echo(f"\n{counted(errors, 'error')}, {counted(len(poor) - errors, 'warning')}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import click
 
@@ -13,14 +14,26 @@ from aynig.settings import HERE
 from aynig.site import Site, load_settings, open_place
 from aynig.text import quote, shell_word
 
+Given = TypeVar("Given", str | None, tuple[str, ...])
+
+
+def named(_context: click.Context, _option: click.Parameter, value: Given) -> Given:
+    """The callback of an option for remotes: an empty name is not taken for no option at all."""
+    if value == "" or (isinstance(value, tuple) and "" in value):
+        raise click.BadParameter("it is empty: name a remote, or . for the repository itself.")
+    return value
+
+
 remote_option = click.option(
     "--remote",
+    callback=named,
     metavar="NAME",
     help="Speak of the tasks of this remote; . is the repository itself.",
 )
 remotes_option = click.option(
     "--remote",
     "remotes",
+    callback=named,
     metavar="NAME",
     multiple=True,
     help="Work on the tasks of this remote instead of the repository's own; repeatable.",

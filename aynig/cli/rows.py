@@ -8,6 +8,7 @@ from typing import Any
 from aynig.cli.output import print_table, timestamp
 from aynig.durations import format_duration
 from aynig.story import RunRow
+from aynig.text import counted
 
 
 def row_as_json(row: RunRow) -> dict[str, Any]:
@@ -34,7 +35,7 @@ def row_as_json(row: RunRow) -> dict[str, Any]:
 
 def print_run_table(rows: Sequence[RunRow], *, held: int = 0, where: str = "") -> None:
     """The closing table of `aynig run`; `where` is the command that tells of `held` tasks."""
-    waiting = f"{held} {'task is' if held == 1 else 'tasks are'} held, see `{where}`"
+    waiting = f"{counted(held, 'task is', 'tasks are')} held, see `{where}`"
     if not rows:
         print(f"Nothing to run: {waiting}." if held else "Nothing to run.")
         return
@@ -54,7 +55,7 @@ def print_run_table(rows: Sequence[RunRow], *, held: int = 0, where: str = "") -
         ],
         stretch="message",
     )
-    counts = [f"{len(rows)} {'run' if len(rows) == 1 else 'runs'}"]
+    counts = [counted(len(rows), "run")]
     counts.append(f"{sum(row.failed for row in rows)} failed")
     interrupted = sum(row.interrupted for row in rows)
     if interrupted:

@@ -29,8 +29,8 @@ from aynig.site import Site, open_place
 from aynig.story import RunRow
 from aynig.text import shell_word
 
-# Holds that somebody has to mend: the machine, the remote, or an error of ours.
-_FAULTS = frozenset({"error", "unwritable", "unreachable", "refused"})
+# Holds that somebody has to mend: the machine, the remote, the workflow, or an error of ours.
+_FAULTS = frozenset({"error", "unwritable", "unreachable", "refused", "broken", "bad-config"})
 
 
 @click.command("run")
@@ -62,9 +62,9 @@ def command(
 ) -> int:
     """Run all that is actionable now, follow chains until quiet, and end.
 
-    Exit status 1 if a run failed or its answer was refused, or if a repository or remote can't be
-    worked in; 130 on interrupt. Tasks that wait (a later retry, uncommitted work in the way, the
-    lease of another runner) are left for the next time.
+    Exit status 1 if a run failed or its answer was refused, or if a repository, a remote or the
+    workflow is out of order; 130 on interrupt. Tasks that wait (a later retry, uncommitted work in
+    the way, the lease of another runner) are left for the next time.
 
     \b
     Example:

@@ -11,6 +11,7 @@ from aynig.cli.output import age, json_option, print_json, print_table, timestam
 from aynig.cli.place import open_one, remote_option
 from aynig.fleet import DEAD, IDLE, SILENT, Held, RunnerRow, runner_rows
 from aynig.status import lease_left_text
+from aynig.text import counted
 
 
 @click.command("runners")
@@ -99,7 +100,7 @@ def _detail(row: RunnerRow) -> str:
     elif row.state == SILENT and not parts:
         parts.append("not heard of for as long as its word counts")
     elif row.state == IDLE and row.jobs is not None:
-        parts.append(f"room for {row.jobs} script{'' if row.jobs == 1 else 's'}")
+        parts.append(f"room for {counted(row.jobs, 'script')}")
     return "; ".join(parts) or "-"
 
 

@@ -33,7 +33,7 @@ _SCP = re.compile(r"(?:[^/:@]+@)?(\[[^]]+\]|[^/:]+):(?!//)(.+)", re.DOTALL)
 # What a remote is called that is given by its URL, while git is asked for its address.
 _NAMELESS = "aynig-address"
 # What git calls a remote that is given by its URL.
-_BY_URL = "aynig"
+BY_URL = "aynig"
 _USER, _PASSWORD = "AYNIG_REMOTE_USER", "AYNIG_REMOTE_PASSWORD"
 # git adds what it wants (get, store, erase) as one more word: a comment.
 _HELPER = f'!printf \'username=%s\\npassword=%s\\n\' "${_USER}" "${_PASSWORD}" #'
@@ -56,7 +56,7 @@ class Address:
     @property
     def shown(self) -> str:
         """What people call it: its name, or its URL where it has none."""
-        return self.name if self.name != _BY_URL else redact(self.url)
+        return self.name if self.name != BY_URL else redact(self.url)
 
     @property
     def path(self) -> Path | None:
@@ -88,6 +88,11 @@ def find_address(repo: Repo, name: str) -> Address:
     pairs = repo.own_config()
     urls = _values(repo.config, f"remote.{name}.url")
     url = urls[0] if urls else name
+    if not url or (not urls and any(key == f"remote.{name}.url" for key, _ in repo.config)):
+        raise ConfigError(
+            f"remote {quote(name)} has no URL",
+            hint=f"Give it one: git remote set-url {shell_word(name)} URL",
+        )
     if not urls and not _may_be_url(repo.place, name):
         known = sorted({_remote_of(key) for key, _ in repo.config} - {""})
         raise ConfigError(
@@ -118,7 +123,7 @@ def find_address(repo: Repo, name: str) -> Address:
             f"remote {quote(name)} is a program (ext::), which can't be worked with",
             hint="Name a path, or a URL with ssh, https, http or git.",
         )
-    found = _address(name if urls else _BY_URL, asked, repo.place, pairs, name)
+    found = _address(name if urls else BY_URL, asked, repo.place, pairs, name)
     return replace(found, has_ssh=repo.config_value("core.sshcommand") is not None)
 
 

@@ -99,7 +99,7 @@ _TABLE = (
     _row(
         r"no space left|disk quota exceeded|read-only file system|file too large"
         r"|died of signal 25|unable to create temporary|insufficient permission"
-        r"|unable to write|failed to write|write error",
+        r"|unable to write|failed to write|couldn't write '|write error",
         _UNWRITABLE,
         "The server can't write: make room there, mount it for writing, or give its user the "
         "rights to objects/ and refs/.",

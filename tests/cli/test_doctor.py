@@ -71,7 +71,7 @@ def test_people_get_a_table_and_what_mends_each(healthy: GitRepo) -> None:
     lines = done.stdout.splitlines()
     assert lines[0].split() == ["check", "level", "detail"]
     assert any(line.startswith("  to mend: Set it: git config aynig.jobs") for line in lines)
-    assert lines[-1].startswith("1 errors, ")
+    assert lines[-1].startswith("1 error, ")
 
 
 # -- machine ---------------------------------------------------------------------------------
@@ -203,7 +203,7 @@ def test_rescued_work_is_counted(healthy: GitRepo) -> None:
     healthy.git("update-ref", "refs/aynig/rescue/run-1", "HEAD")
     (row,) = of(doctor(healthy), "rescues")
     assert row["level"] == "ok"
-    assert row["detail"].startswith("1 times")
+    assert row["detail"].startswith("the work of 1 failed run is kept")
     look = row["mend"].partition(";")[0]
     shown = subprocess.run(
         ["sh", "-c", look], cwd=healthy.path, capture_output=True, text=True, check=True

@@ -261,7 +261,7 @@ def test_a_remote_that_is_empty_takes_a_task_and_says_what_is_missing(
     assert aynig("status", "--remote", "origin").out.startswith("No task there")
     assert aynig("submit", "hello", "-b", "task", "--remote", "origin").status == 0
     said = aynig("run", "--remote", "origin")
-    assert said.status == 0
+    assert said.status == 1
     assert "scripts come from refs/heads/main, which does not exist: Push that branch" in said.err
     assert aynig("init").status == 0
     here.git("add", ".aynig")
@@ -280,3 +280,10 @@ def test_a_remote_whose_head_names_no_branch_says_which_is_missing(
     (row,) = said.rows
     assert row["hold"] == "bad-config"
     assert "refs/heads/gone, which does not exist" in row["detail"]
+
+
+@pytest.mark.parametrize("command", ["status", "run", "daemon", "log", "doctor"])
+def test_an_empty_name_is_not_taken_for_no_remote(shell: Shell, command: str) -> None:
+    said = shell(command, "--remote", "")
+    assert said.status == 2
+    assert "it is empty: name a remote, or . for the repository itself" in said.err

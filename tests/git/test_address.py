@@ -148,6 +148,14 @@ def test_a_pushurl_of_its_own_is_refused(repo: GitRepo) -> None:
     assert caught.value.hint == "Remove it: git config --unset-all remote.origin.pushurl"
 
 
+def test_a_remote_with_an_empty_url_is_told_from_one_that_is_not_there(repo: GitRepo) -> None:
+    repo.git("remote", "add", "origin", "/srv/x.git")
+    repo.git("remote", "set-url", "origin", "")
+    with pytest.raises(ConfigError, match="has no URL") as caught:
+        address(repo)
+    assert caught.value.hint == "Give it one: git remote set-url origin URL"
+
+
 def test_a_remote_that_is_a_program_is_refused(repo: GitRepo) -> None:
     repo.git("remote", "add", "origin", "ext::git %s /srv/x.git")
     with pytest.raises(ConfigError, match="is a program"):
