@@ -22,20 +22,15 @@ from aynig.errors import (
     AynigError,
     RepositoryError,
     UsageError,
-    WaitUntil,
     as_unwritable,
     told,
 )
-from aynig.git.mirror import Mirror
 from aynig.git.repo import Repo
-from aynig.git.sharedrefs import SharedRefs
 from aynig.notices import Notice, Observer
-from aynig.presence import Announcement, Card
-from aynig.processes import is_alive
+from aynig.outlook import Outlook, is_unseen, make_sync, publish, remote_key
 from aynig.reconcile import Outcome
-from aynig.recover import bury_dead, clear_locks, keep_house, recover
+from aynig.recover import clear_locks, keep_house, recover
 from aynig.site import Site, load_settings
-from aynig.sync import LONGEST, Sync
 from aynig.watch import Waker, Watcher
 
 _HOUSEKEEPING = 3600.0
@@ -87,7 +82,6 @@ class Engine:
         self._observing = threading.Lock()
         self._absent = [_opened(site) for site in sites] + list(absent)
         self._desks: dict[str, Desk] = {}
-        self._announcements: dict[str, Announcement] = {}
         self._jobs = jobs
         self._poll = min(poll, _ATTENTIVE) if until_quiet else poll
         self._until_quiet = until_quiet
@@ -101,7 +95,7 @@ class Engine:
         # and no look at one remote for another that does not answer, nor for what is said there.
         beside = _BESIDE + 2 * len(self._absent)
         self._threads = ThreadPoolExecutor(max_workers=jobs + beside, thread_name_prefix="aynig")
-        self._synced: deque[Desk] = deque()
+        self._outlook = Outlook(self._threads.submit, self._waker.wake, self._observe)
         self._done: deque[tuple[Desk, str, Outcome | BaseException, bool]] = deque()
         self._running = 0
         self._landing = False
@@ -132,7 +126,7 @@ class Engine:
         # A copy made in one step: the loop may be taking up a repository at this moment.
         for key in list(self._desks):
             self._waker.wake(key)
-            self._waker.wake(_remote_key(key))
+            self._waker.wake(remote_key(key))
 
     def run(self) -> None:
         """Work until stopped, or until quiet where that was asked for.
@@ -179,7 +173,7 @@ class Engine:
             site,
             self._observe,
             follow=self._follow,
-            sync=self._make_sync(site),
+            sync=make_sync(site, self._observe),
             patient=not self._until_quiet,
         )
         if desk.key in self._desks:
@@ -200,22 +194,10 @@ class Engine:
         if bell.problem:
             self._problem(desk, f"{bell.problem}: hooks can't wake us, polling goes on")
         self._desks[desk.key] = desk
-        if site.mirror is not None and not self._until_quiet:
-            self._announcements[desk.key] = _announcement(site, site.mirror)
+        if not self._until_quiet:
+            self._outlook.announce(desk)
         self._next_house = time.monotonic()
         self._observe(notices.of_watching(site))
-
-    def _make_sync(self, site: Site) -> Sync | None:
-        if site.mirror is None or not isinstance(site.store, SharedRefs):
-            return None
-
-        def first() -> None:
-            for leftover in bury_dead(site):
-                self._observe(notices.of_problem(site.name, f"after a crash: {leftover.detail}"))
-
-        return Sync(
-            site.mirror, site.store, poll=site.settings.poll, settle=site.leases.settle, first=first
-        )
 
     def _tell_absent(self) -> None:
         for place in self._absent:
@@ -239,7 +221,7 @@ class Engine:
         if self._works_on_a_part(desk.site):
             # A hook that hears only such a one still starts a run for what it passes over.
             name += ".part"
-        key = desk.key if desk.sync is None else _remote_key(desk.key)
+        key = desk.key if desk.sync is None else remote_key(desk.key)
         return Doorbell(repo.home / "wake" / name, lambda: self._waker.wake(key))
 
     def _listen_at_remote(self, desk: Desk) -> None:
@@ -251,7 +233,7 @@ class Engine:
         with contextlib.suppress(AynigError, OSError):
             repo = Repo.open(path)
             if not self._until_quiet:
-                self._watcher.add(_remote_key(desk.key), repo.common_dir)
+                self._watcher.add(remote_key(desk.key), repo.common_dir)
             bell = self._hang_doorbell(desk, repo)
             if bell.problem:
                 bell.close()
@@ -272,9 +254,9 @@ class Engine:
         if not self._stops:
             for desk in self._desks.values():
                 desk.recheck(now)
-            self._start_syncs(now)
+            self._outlook.begin_looks(self._desks.values(), full=self._is_full)
             self._start_runs()
-            self._announce_where_idle()
+            self._outlook.speak(self._desks.values(), full=self._is_full)
             self._keep_house(now)
         if self._is_over() and not self._missed_anything():
             return True
@@ -287,7 +269,7 @@ class Engine:
         if self._stops:
             return True
         return self._until_quiet and not any(
-            desk.ready or desk.passing or _is_unseen(desk) or (self._take_over and desk.doubtful)
+            desk.ready or desk.passing or is_unseen(desk) or (self._take_over and desk.doubtful)
             for desk in self._desks.values()
         )
 
@@ -328,7 +310,7 @@ class Engine:
             for desk in self._desks.values():
                 self._threads.submit(self._clear_locks, desk)
         for key, desk in self._desks.items():
-            if desk.sync is not None and _remote_key(key) in woken:
+            if desk.sync is not None and remote_key(key) in woken:
                 desk.sync.wake()
             if afresh or everywhere or key in woken or not desk.settled:
                 desk.look(afresh=afresh)
@@ -338,10 +320,8 @@ class Engine:
         now = time.monotonic()
         times = [self._next_poll]
         if not self._stops:
-            times += [announcement.due for announcement in self._announcements.values()]
+            times += self._outlook.due(self._desks.values(), full=self._is_full)
         for desk in self._desks.values():
-            if desk.sync is not None and not desk.sync.running and not self._stops:
-                times.append(self._sync_due(desk, desk.sync))
             due = desk.next_due()
             if due is not None and not self._stops:
                 times.append(due)
@@ -349,15 +329,19 @@ class Engine:
                 times.append(now + _UNSETTLED)
         return max(min(times) - now, 0.0)
 
+    @property
+    def _is_full(self) -> bool:
+        return self._running >= self._jobs
+
     # --- runs --------------------------------------------------------------------------------
 
     def _start_runs(self) -> None:
         """Fill the free places, the repositories taking turns."""
         self._start_landing()
         desks = list(self._desks.values())
-        while desks and self._running < self._jobs:
+        while desks and not self._is_full:
             for desk in list(desks):
-                work = desk.next_work() if self._running < self._jobs else None
+                work = None if self._is_full else desk.next_work()
                 if work is None:
                     desks.remove(desk)
                 else:
@@ -366,7 +350,7 @@ class Engine:
 
     def _start_landing(self) -> None:
         """Where all places are taken, one answer that waits is looked after all the same."""
-        if self._landing or self._running < self._jobs:
+        if self._landing or not self._is_full:
             return
         for desk in self._desks.values():
             work = desk.next_landing()
@@ -374,44 +358,6 @@ class Engine:
                 self._landing = True
                 self._threads.submit(self._carry_out, desk, *work, landing=True)
                 return
-
-    def _start_syncs(self, now: float) -> None:
-        while self._synced:
-            desk = self._synced.popleft()
-            assert desk.sync is not None
-            desk.sync.end(desk.site.settings.lease_seconds / 2 if desk.minds_leases else LONGEST)
-        for desk in self._desks.values():
-            if desk.sync is None or desk.sync.running:
-                continue
-            if self._sync_due(desk, desk.sync) <= now:
-                desk.sync.begin()
-                self._threads.submit(self._carry_out_sync, desk, desk.sync, desk.minds_leases)
-
-    def _sync_due(self, desk: Desk, sync: Sync) -> float:
-        """When the remote is to be looked at next: at leisure while all places have work."""
-        busy = self._running >= self._jobs or desk.ready
-        return sync.due_beside_work if busy else sync.due
-
-    def _carry_out_sync(self, desk: Desk, sync: Sync, leases: bool) -> None:
-        sync.run(leases=leases)
-        self._synced.append(desk)
-        self._waker.wake(desk.key)
-
-    def _announce_where_idle(self) -> None:
-        """An idle runner says so, rather than being asked; after all that is more urgent."""
-        free = self._running < self._jobs
-        for key, announcement in self._announcements.items():
-            desk = self._desks[key]
-            announcement.mind(busy=desk.scripts > 0, idle=free and desk.idle)
-            if announcement.due <= time.monotonic():
-                announcement.begin()
-                self._threads.submit(self._carry_out_announcement, desk, announcement)
-
-    def _carry_out_announcement(self, desk: Desk, announcement: Announcement) -> None:
-        problem = announcement.run()
-        if problem:
-            self._problem(desk, problem)
-        self._waker.wake()
 
     def _carry_out(self, desk: Desk, ref: str, work: Work, *, landing: bool = False) -> None:
         outcome: Outcome | BaseException
@@ -448,10 +394,7 @@ class Engine:
     def _keep_one_house(self, desk: Desk) -> None:
         try:
             keep_house(desk.site)
-            if desk.key in self._announcements:
-                # A remote that is away is told of by those who need it.
-                with contextlib.suppress(WaitUntil):
-                    self._announcements[desk.key].sweep()
+            self._outlook.sweep(desk)
         except (AynigError, OSError) as error:
             self._problem(desk, f"could not tidy up: {error}")
 
@@ -506,9 +449,9 @@ class Engine:
         for desk in self._desks.values():
             desk.abandon_pending()
             desk.site.leases.settle()
-            _publish(desk.site)
-            if desk.key in self._announcements and self._stops < 2:
-                self._announcements[desk.key].withdraw()
+            publish(desk.site)
+            if self._stops < 2:
+                self._outlook.withdraw(desk)
             desk.site.close()
         for place in self._absent:
             if place.site is not None:
@@ -516,30 +459,6 @@ class Engine:
         self._waker.close()
         if self._stops_obeyed:
             self._observe(notices.of_stop())
-
-
-def _is_unseen(desk: Desk) -> bool:
-    """Has nobody told yet how things stand on the remote?"""
-    sync = desk.sync
-    return sync is not None and (sync.running or not (sync.fresh or sync.fault))
-
-
-def _announcement(site: Site, mirror: Mirror) -> Announcement:
-    settings = site.settings
-    card = Card(site.holder, settings.agent, settings.roles, settings.jobs)
-    return Announcement(mirror, card, is_alive=is_alive)
-
-
-def _publish(site: Site) -> None:
-    """What is kept on this machine alone would be out of reach once it is switched off."""
-    if isinstance(site.store, SharedRefs):
-        with contextlib.suppress(AynigError, OSError):
-            site.store.publish()
-
-
-def _remote_key(key: str) -> str:
-    """The waker's source for what says to look at the remote, not only at its mirror."""
-    return f"{key}\n"
 
 
 def _opened(site: Site) -> Place:

@@ -47,6 +47,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("execution", "story"),
     ("reconcile", "notices", "recover"),
     ("desk",),
+    ("outlook",),
     ("daemon",),
     ("status", "tasks", "githooks", "outputs", "starter", "showcase", "checks", "statecommit"),
     ("fleet",),
