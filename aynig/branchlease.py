@@ -265,9 +265,11 @@ def working_hold(site: Site, event: Event) -> Hold | None:
     owner = _owner(site, event, working)
     if owner != event.ref:
         return copy_hold(owner, now)
-    if working.is_live(now) and not _record(site, event, working).dead:
-        return Hold("running", working.told(now), working.until)
-    return Hold("expired", f"{working.told(now)}: the next runner marks it {STALLED}")
+    if not working.is_live(now):
+        return Hold("expired", f"{working.told(now)}: the next runner marks it {STALLED}")
+    if _record(site, event, working).dead:
+        return Hold("expired", f"{working.whose}, has died: a runner here marks it {STALLED}")
+    return Hold("running", working.told(now), working.until)
 
 
 def _owner(site: Site, event: Event, working: Working) -> str:

@@ -52,15 +52,18 @@ class Working:
         """By the local clock against the committer date, as all runners of the dialect judge it."""
         return now <= self.until
 
+    @property
+    def whose(self) -> str:
+        """What is worked on, and by whom, in a clause for people."""
+        by = f" by {escape(self.runner)}" if self.runner else ""
+        return f"{escape(self.origin) or '?'}, run {escape(self.run) or '?'}{by}"
+
     def told(self, now: float) -> str:
         """Whose it is and what is left of it, in a clause for people."""
-        whose = f"{escape(self.origin) or '?'}, run {escape(self.run) or '?'}"
-        if self.runner:
-            whose += f" by {escape(self.runner)}"
         left = round(self.until - now)
         if self.is_live(now):
-            return f"{whose}, lease for another {format_duration(float(max(left, 1)))}"
-        return f"{whose}, lease ran out {format_duration(float(max(-left, 1)))} ago"
+            return f"{self.whose}, lease for another {format_duration(float(max(left, 1)))}"
+        return f"{self.whose}, lease ran out {format_duration(float(max(-left, 1)))} ago"
 
 
 def read_working(statement: Statement | None, time: float) -> Working | None:

@@ -496,6 +496,8 @@ def test_a_dead_runner_of_ours_is_known_at_once(stage: Stage) -> None:
         assert stage.status().hold == "running"
         found.process.kill()
         found.process.wait()
+    row = stage.status()
+    assert (row.hold, "has died" in row.detail) == ("expired", True)
     stage.run()
     assert states(stage.repo) == ["go", "working", "stalled"]
     assert states(stage.repo, "copy") == ["go", "working"]
