@@ -15,7 +15,6 @@ import stat
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import ClassVar
 
 # Anyone who may enter the folder may poke: a hook runs as whoever pushes. What is written is
@@ -106,12 +105,7 @@ class Doorbell:
     def __enter__(self) -> Doorbell:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
 

@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
-from types import TracebackType
 
 from aynig.addresses import Address
 from aynig.errors import ConfigError, UserError
@@ -114,12 +113,7 @@ class WakeServer:
     def __enter__(self) -> WakeServer:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     # --- clients -----------------------------------------------------------------------------

@@ -9,7 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from aynig.checks import ERROR, OK, WARNING, Finding
-from aynig.checks.repository import broken_refs, check_refs, check_space, guarded, old_locks
+from aynig.checks.repository import (
+    broken_refs,
+    check_refs,
+    check_space,
+    guarded,
+    old_locks,
+    tell_rescues,
+)
 from aynig.errors import AynigError, ConfigError
 from aynig.git.address import BY_URL, find_address, redact
 from aynig.git.mirror import mirror_place, mirrors_of, open_mirror
@@ -92,17 +99,13 @@ def _writing(repo: Repo, remote: Remote, shown: str) -> Iterator[Finding]:
 
 def check_remote_rescues(remote: Remote) -> Iterator[Finding]:
     """Work of failed runs is kept there until somebody deletes it. Raises Unreachable, Refused."""
-    count = len(remote.below(RESCUES))
-    if count:
-        yield Finding(
-            "rescues",
-            OK,
-            f"the work of {counted(count, 'failed run')} is kept there below {RESCUES}",
-            f"git ls-remote {shell_word(remote.name)} '{RESCUES}*'; "
-            f"to delete one: git push {shell_word(remote.name)} :{RESCUES}RUN",
-        )
-    else:
-        yield Finding("rescues", OK, "no work of failed runs is kept there")
+    name = shell_word(remote.name)
+    yield tell_rescues(
+        len(remote.below(RESCUES)),
+        where=" there",
+        look=f"git ls-remote {name} '{RESCUES}*'",
+        delete=f"git push {name} :{RESCUES}RUN",
+    )
 
 
 def check_copies(clone: Repo) -> Iterator[Finding]:

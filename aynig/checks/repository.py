@@ -144,17 +144,19 @@ def _age_of_lock(path: Path, now: float) -> float:
 
 def check_rescues(repo: Repo) -> Iterator[Finding]:
     """Work of failed runs is kept until somebody deletes it."""
-    count = len(repo.refs_below(RESCUES))
-    if count:
-        yield Finding(
-            "rescues",
-            OK,
-            f"the work of {counted(count, 'failed run')} is kept below {RESCUES}",
-            f"git log --oneline --no-walk --glob='{RESCUES}*'; "
-            f"to delete one: git update-ref -d {RESCUES}RUN",
-        )
-    else:
-        yield Finding("rescues", OK, "no work of failed runs is kept")
+    yield tell_rescues(
+        len(repo.refs_below(RESCUES)),
+        look=f"git log --oneline --no-walk --glob='{RESCUES}*'",
+        delete=f"git update-ref -d {RESCUES}RUN",
+    )
+
+
+def tell_rescues(count: int, *, where: str = "", look: str, delete: str) -> Finding:
+    """How much work of failed runs is kept, with the commands that show and delete it."""
+    if not count:
+        return Finding("rescues", OK, f"no work of failed runs is kept{where}")
+    kept = f"the work of {counted(count, 'failed run')} is kept{where} below {RESCUES}"
+    return Finding("rescues", OK, kept, f"{look}; to delete one: {delete}")
 
 
 def check_space(repo: Repo) -> Iterator[Finding]:
