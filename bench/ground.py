@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-# States of the test repositories: one that does nothing, one that rings, one without an end, two
+# States of the test repositories: one that does nothing, one that rings, one without an end, three
 # that sleep.
-EMPTY, RING, ENDLESS, NAP, LONG = "empty", "ring", "endless", "nap", "long"
-# How long the last two sleep, in seconds.
-NAP_SECONDS, LONG_SECONDS = 0.2, 20
+EMPTY, RING, ENDLESS = "empty", "ring", "endless"
+NAP, REST, LONG = "nap", "rest", "long"
+# How long each of those sleeps, in seconds.
+NAP_SECONDS, REST_SECONDS, LONG_SECONDS = 0.2, 2, 20
 
 _CONFIG = "states:\n  endless:\n    next: endless\n"
 _FILES_IN_A_FOLDER = 100
@@ -115,6 +116,7 @@ def _stream(bell: Path, files: int, branches: int, state: str) -> Iterator[bytes
         f".aynig/{ENDLESS}": "#!/bin/sh\nexit 0\n",
         f".aynig/{RING}": f"#!/bin/sh\necho >'{bell}'\n",
         f".aynig/{NAP}": f"#!/bin/sh\nexec sleep {NAP_SECONDS}\n",
+        f".aynig/{REST}": f"#!/bin/sh\nexec sleep {REST_SECONDS}\n",
         f".aynig/{LONG}": f"#!/bin/sh\nexec sleep {LONG_SECONDS}\n",
     }
     yield _commit("refs/heads/main", "the files\n", "")

@@ -9,20 +9,38 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench import plain_remote
-from bench.ground import NAP, NAP_SECONDS, Daemon, Ground
+from bench.ground import NAP, NAP_SECONDS, REST, REST_SECONDS, Daemon, Ground
 from bench.hub import Hub, Trace, serve, transports, wake
 from bench.measure import MILLI, Context, Row
 from bench.remote import REMOTE
 
-_RUNNERS, _OF_ONE = 8, 30
-# By HTTP a task costs more than twice as much, and what is measured is a rate.
-_TASKS = {"file": 300, "HTTP": 100}
+_RUNNERS = 8
 _GAIN, _LOST = 6, 2
 _PATIENCE = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """The tasks: how many there are, and after how many one runner is stopped."""
+
+    transport: str
+    state: str
+    seconds: float
+    tasks: int
+    of_one: int
+
+
+_QUEUES = (
+    Queue("file", NAP, NAP_SECONDS, 300, 30),
+    # By HTTP a task costs more, and what is measured is a rate.
+    Queue("HTTP", NAP, NAP_SECONDS, 100, 30),
+    # So long that the processors have time for all of them.
+    Queue("file", REST, REST_SECONDS, 96, 10),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,27 +56,30 @@ class Race:
 def rows(context: Context) -> list[Row]:
     """One runner and many, by path and by HTTP, the shell loops after them."""
     found = []
-    for transport in transports():
-        tasks, some = context.times(_TASKS[transport], 40), context.times(_OF_ONE, 6)
+    for queue in _QUEUES:
+        if queue.transport not in transports():
+            continue
+        tasks, some = context.times(queue.tasks, 40), context.times(queue.of_one, 6)
+        queue = replace(queue, tasks=tasks)
         ours: list[Race] = []
         plain: list[Race] = []
         for runners, count in ((1, some), (_RUNNERS, tasks)):
-            folder = context.folder / f"{transport}{runners}"
+            folder = context.folder / f"{queue.transport}-{queue.state}-{runners}"
             folder.mkdir()
-            with serve(folder, transport) as hubs, Trace(folder) as trace:
-                ours.append(_ours(hubs.ours, trace, runners, tasks, count))
-                plain.append(_plain(hubs.plain, trace, runners, tasks, count))
-        found.append(_row(transport, tasks, ours, plain))
+            with serve(folder, queue.transport) as hubs, Trace(folder) as trace:
+                ours.append(_ours(hubs.ours, trace, runners, queue, count))
+                plain.append(_plain(hubs.plain, trace, runners, queue, count))
+        found.append(_row(queue, ours, plain))
     return found
 
 
-def _ours(hub: Hub, trace: Trace, runners: int, tasks: int, count: int) -> Race:
+def _ours(hub: Hub, trace: Trace, runners: int, queue: Queue, count: int) -> Race:
     with contextlib.ExitStack() as stack:
         clones = [hub.clone(f"runner{number}") for number in range(runners)]
         daemons = [stack.enter_context(Daemon(clone, jobs=1, flags=REMOTE)) for clone in clones]
         trace.settle()
         pids = [*(daemon.pid for daemon in daemons), *hub.servers()]
-        mark, idle, begun = _put_tasks(hub, trace, tasks), _busy(pids), time.perf_counter()
+        mark, idle, begun = _put_tasks(hub, trace, queue), _busy(pids), time.perf_counter()
         for clone in clones:
             wake(clone)
         _await([daemon.pipe for daemon in daemons], b'"kind": "answer"', count)
@@ -66,10 +87,10 @@ def _ours(hub: Hub, trace: Trace, runners: int, tasks: int, count: int) -> Race:
     return Race(count / took, _rejected(trace, mark) / count, busy / count)
 
 
-def _plain(hub: Hub, trace: Trace, runners: int, tasks: int, count: int) -> Race:
+def _plain(hub: Hub, trace: Trace, runners: int, queue: Queue, count: int) -> Race:
     clones = [hub.clone(f"loop{number}") for number in range(runners)]
     worktrees = [plain_remote.make_worktree(clone) for clone in clones]
-    mark, idle, begun = _put_tasks(hub, trace, tasks), _busy(hub.servers()), time.perf_counter()
+    mark, idle, begun = _put_tasks(hub, trace, queue), _busy(hub.servers()), time.perf_counter()
     with _loops(clones, worktrees) as loops:
         _await([loop.stdout.fileno() for loop in loops if loop.stdout], b"many/", count)
         took = time.perf_counter() - begun
@@ -92,9 +113,10 @@ def _loops(clones: list[Ground], worktrees: list[Path]) -> Iterator[list[subproc
             loop.communicate()
 
 
-def _put_tasks(hub: Hub, trace: Trace, tasks: int) -> int:
+def _put_tasks(hub: Hub, trace: Trace, queue: Queue) -> int:
     """Set all branches at once; where the record of git commands ended before."""
-    refs = hub.server.state_commits(NAP, [f"refs/heads/many/{number}" for number in range(tasks)])
+    names = [f"refs/heads/many/{number}" for number in range(queue.tasks)]
+    refs = hub.server.state_commits(queue.state, names)
     mark = trace.mark()
     hub.server.set_refs(refs)
     return mark
@@ -134,11 +156,11 @@ def _busy(pids: list[int]) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def _row(transport: str, tasks: int, ours: list[Race], plain: list[Race]) -> Row:
+def _row(queue: Queue, ours: list[Race], plain: list[Race]) -> Row:
     gain, plain_gain = (many.rate / one.rate for one, many in (ours, plain))
     return Row(
         name="runners",
-        what=f"{_RUNNERS} runners, {tasks} tasks of {NAP_SECONDS} s, {transport}",
+        what=f"{_RUNNERS} runners, {queue.tasks} tasks of {queue.seconds} s, {queue.transport}",
         ours=ours[1].rate,
         plain=plain[1].rate,
         unit="tasks/s",
