@@ -59,6 +59,16 @@ git worktree add --quiet --detach "$2" "refs/remotes/origin/$1" || exit 1
 cd "$2" && exec ./.aynig/ring
 """
 
+# The same by somebody who is not alone: claims it first, and looks who else is at that commit.
+_CLAIMED = r"""
+git fetch --quiet origin "+refs/heads/$1:refs/remotes/origin/$1" || exit 1
+claim=$(git commit-tree "$(git hash-object -t tree -w /dev/null)" -m "claim of $1 by $$")
+git push --quiet --force-with-lease="refs/plain/$1:" origin "$claim:refs/plain/$1" || exit 1
+git ls-remote --heads origin | grep -c "^$(git rev-parse "refs/remotes/origin/$1")" >/dev/null
+git worktree add --quiet --detach "$2" "refs/remotes/origin/$1" || exit 1
+cd "$2" && exec ./.aynig/ring
+"""
+
 
 def make_worktree(clone: Ground) -> Path:
     """A worktree for the shell loop; made once, because making it is not what is measured."""
@@ -83,9 +93,12 @@ def start_loop(clone: Ground, worktree: Path) -> subprocess.Popen[bytes]:
     )
 
 
-def start_by_hand(clone: Ground, branch: str, worktree: Path) -> subprocess.Popen[bytes]:
-    """Fetch a branch, make a worktree of it and start its script `ring`."""
-    return subprocess.Popen(_shell(_BY_HAND, branch, worktree), cwd=clone.path)
+def start_by_hand(
+    clone: Ground, branch: str, worktree: Path, *, claims: bool = False
+) -> subprocess.Popen[bytes]:
+    """Fetch a branch, make a worktree of it and start its script `ring`; `claims` it before."""
+    script = _CLAIMED if claims else _BY_HAND
+    return subprocess.Popen(_shell(script, branch, worktree), cwd=clone.path)
 
 
 def _shell(script: str, *args: object) -> Sequence[str]:
