@@ -28,6 +28,7 @@ from aynig.errors import (
 from aynig.git.repo import Repo
 from aynig.notices import Notice, Observer
 from aynig.outlook import Outlook, is_unseen, make_sync, publish, remote_key
+from aynig.processes import reap_dead
 from aynig.reconcile import Outcome
 from aynig.recover import clear_locks, keep_house, recover
 from aynig.site import Site, load_settings
@@ -301,6 +302,7 @@ class Engine:
         everywhere = now >= self._next_poll
         if everywhere:
             self._next_poll = now + self._poll
+            reap_dead()
             self._take_up_absent()
             self._tell_absent()
             self._mind_watcher()

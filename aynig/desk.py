@@ -39,7 +39,7 @@ _OF_OTHER_TASKS = frozenset({"waiting", "blocked"})
 # Holds that end when the repository can be read again.
 _OF_THE_REPOSITORY = frozenset({"error", "unreadable", "unwritable", "unreachable"})
 # Holds that a change of lease refs may end, of which no branch tells.
-_OF_LEASES = frozenset({"running", "copy", "busy", "waiting", "error", "refused"})
+_OF_LEASES = frozenset({"running", "copy", "busy", "waiting", "error", "refused", "broken"})
 # How long a hold is at most, in seconds, where another look at the task asks the remote something.
 _LONGEST = {
     "unreachable": 60.0,

@@ -9,6 +9,7 @@ from aynig.dialects import by_name
 from aynig.errors import ConfigError
 from aynig.git.checkouts import BEFORE_A_RUN, find_checkout, obstacle
 from aynig.git.command import run_git
+from aynig.git.mirror import BROKEN_THERE
 from aynig.git.names import is_ref
 from aynig.git.repo import Repo
 from aynig.lease import lease_name
@@ -17,6 +18,7 @@ from aynig.model import (
     HELD_STATES,
     Deferral,
     Event,
+    Hold,
     Lease,
     Script,
     ScriptProblem,
@@ -42,6 +44,16 @@ class Grounds:
     lease_seen: str | None
     # The dead or expired lease that is about to be taken over.
     taken_over: Lease | None
+
+
+def broken_hold(site: Site, ref: str) -> Hold | None:
+    """Why a branch is left alone that the remote can't read, or whose lease it can't."""
+    broken = site.mirror.broken if site.mirror is not None else ()
+    if ref in broken:
+        return Hold("broken", BROKEN_THERE)
+    if lease_name(ref) in broken:
+        return Hold("broken", f"its lease, {lease_name(ref)}: {BROKEN_THERE}")
+    return None
 
 
 def gather(site: Site, event: Event) -> Grounds:

@@ -21,7 +21,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Collection, Container, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import AnyStr, NamedTuple
@@ -301,6 +301,25 @@ def reap_strays(run: str, known: Container[int] = OWN, *, session: int = 0) -> l
         if not strays:
             break
     return killed
+
+
+def reap_dead() -> None:
+    """Wait for adopted children that have ended: what a git of ours has left, say.
+
+    Where no script ends, nobody else does.
+    """
+    for pid in adopted_children():
+        _reap(pid)
+
+
+def end_processes_with(arguments: Collection[str]) -> None:
+    """End the process groups of those that were started with one of these arguments."""
+    wanted = {os.fsencode(argument) for argument in arguments}
+    for entry in _numbered("/proc"):
+        with suppress(OSError):
+            words = Path(entry.path, "cmdline").read_bytes().split(b"\0")
+            if wanted.intersection(words) and os.getpgid(int(entry.name)) == int(entry.name):
+                os.killpg(int(entry.name), signal.SIGTERM)
 
 
 def _belongs(pid: int, run: str, session: int) -> bool:

@@ -35,8 +35,7 @@ from aynig.errors import (
 )
 from aynig.execution import Execution, Started
 from aynig.executors import Control
-from aynig.facts import Grounds, answered_by, gather
-from aynig.git.mirror import BROKEN_THERE
+from aynig.facts import Grounds, answered_by, broken_hold, gather
 from aynig.lease import lease_name, read_lease
 from aynig.model import Deferral, Event, Hold, Lease, Plan, Statement
 from aynig.onbranch import read_working
@@ -249,9 +248,10 @@ class Reconciler:
         oid = self._site.repo.read_ref(ref)
         if oid is None:
             return Idle()
-        if self._site.mirror is not None and ref in self._site.mirror.broken:
+        broken = broken_hold(self._site, ref)
+        if broken is not None:
             # It may be mended as it was, which no change of refs would tell of.
-            return Hold("broken", BROKEN_THERE, time.time() + FIRST_RECHECK)
+            return replace(broken, until=time.time() + FIRST_RECHECK)
         try:
             event = read_event(self._site.repo, ref, oid, self._site.read)
         except RepositoryError as error:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from aynig.branchlease import run_began, working_hold
 from aynig.durations import format_duration
 from aynig.errors import ConfigError, RepositoryError, Unwritable
-from aynig.facts import gather
+from aynig.facts import broken_hold, gather
 from aynig.git.checkouts import BEFORE_AN_ANSWER, find_checkout, obstacle
 from aynig.git.mirror import BROKEN_THERE
 from aynig.lease import time_left
-from aynig.model import Deferral, Event, Hold, Lease, Plan, branch_of
+from aynig.model import HEADS, Deferral, Event, Hold, Lease, Plan, branch_of
 from aynig.onbranch import WORKING, read_working
 from aynig.plan import make_plan, state_hold
 from aynig.scan import Tip, read_event
@@ -61,7 +61,7 @@ def status_rows(site: Site, *, idle: bool = False) -> Iterator[StatusRow]:
     tips = site.scan.tips()
     oids = frozenset(tip.oid for tip in tips.values())
     there = site.mirror.broken if site.mirror is not None else ()
-    for ref in sorted(there):
+    for ref in sorted(ref for ref in there if ref.startswith(HEADS)):
         yield StatusRow(branch_of(ref), "", None, "broken", BROKEN_THERE, 0.0)
     for ref, tip in sorted(tips.items()):
         if ref in there:
@@ -151,6 +151,9 @@ def lease_left_text(seconds: float, left: float) -> str:
 
 def _hold(site: Site, ref: str, tip: Tip) -> tuple[Hold | None, Lease | None, Deferral | None]:
     """What holds a task, the lease where it runs, and what the last try came to where it's due."""
+    broken = broken_hold(site, ref)
+    if broken is not None:
+        return broken, None, None
     try:
         event = read_event(site.repo, ref, tip.oid, site.read)
     except RepositoryError as error:

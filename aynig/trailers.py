@@ -38,8 +38,9 @@ _KEY = re.compile(r"[A-Za-z0-9-]++")
 _START = re.compile(r"([A-Za-z0-9-]++)[ \t]*+:")
 _BLANK = re.compile(r"[ \t\r]*+(?:\n|\Z)")
 # A trailer with its continuation lines; in a multi-line text it begins at a line's start.
-_ENTRY = re.compile(r"^([A-Za-z0-9-]++)[ \t]*+:([^\n]*+(?:\n[ \t\r][^\n]*+)*+)", re.MULTILINE)
-_PLAIN_BLOCK = re.compile(r"(?:[A-Za-z0-9-]++[ \t]*+:[^\n]*+\n)++")
+# No group here is possessive: Python 3.11.2 takes one for matched that failed half-way.
+_ENTRY = re.compile(r"^([A-Za-z0-9-]++)[ \t]*+:([^\n]*+(?:\n[ \t\r][^\n]*+)*)", re.MULTILINE)
+_PLAIN_BLOCK = re.compile(r"(?:[A-Za-z0-9-]++[ \t]*+:[^\n]*+\n)+")
 _LINE = re.compile(r"^[^\n]+", re.MULTILINE)
 _FOLD = re.compile(r"\n[ \t\r\n]*+")
 _PARAGRAPH_END = re.compile(r"\n[ \t\r]*+(?:\n|\Z)")

@@ -172,6 +172,9 @@ NASTY: dict[str, bytes] = {
     "only a newline": b"\n",
     "only a title": b"aynig: review-needed\n",
     "only trailers": b"aynig: review-needed\naynig: run: 1\n",
+    # Two that some versions of Python match half-way.
+    "an unfinished last line": b"s\n\naynig: x\nzero",
+    "a line that is cut by a NUL": b"s\n\naynig: x\nzero\0byte: x\n",
     "only trailers after a blank line": b"\naynig: review-needed\n",
     "a subject and trailers": b"s\n\naynig: x\nSigned-off-by: A <a@b>\n",
     "trailers right below the subject": b"s\naynig: x\n",

@@ -116,18 +116,16 @@ def check_copies(clone: Repo) -> Iterator[Finding]:
         # One that is named by its URL alone is in no configuration.
         if not name or name == BY_URL or _is_used(clone, name, place):
             continue
-        path = shell_word(str(place))
         unsent = copy.refs_below(RESCUES)
         keeps = f"; it keeps the work of {counted(len(unsent), 'failed run')}" if unsent else ""
-        first = (
-            f"git -C {path} push {shell_word(url)} '{RESCUES}*:{RESCUES}*' && " if unsent else ""
-        )
+        push = f"push {shell_word(url)} '{RESCUES}*:{RESCUES}*' && " if unsent else ""
+        first = f"git -C {shell_word(str(place))} {push}" if unsent else ""
         yield Finding(
             "copies",
             WARNING,
             f"{place} is our copy of {quote(name)} at {redact(url)}, a remote that this clone has "
             f"no more{keeps}",
-            f"If no runner uses it: {first}rm -r {path}",
+            f"If no runner uses it: {first}rm -r {shell_word(str(place))}",
         )
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from aynig.git.disk import delete_folder, write_whole
-from aynig.processes import start_time
+from aynig.processes import end_processes_with, start_time
 
 # Refs to what was fetched lately, so that the next fetch need not check its history again.
 KNOWN = "refs/aynig/known/"
@@ -75,9 +75,17 @@ class Line:
 
 
 def sweep(folder: Path) -> None:
-    """Delete the lines of dead processes."""
+    """Delete the lines of dead processes, and end the gits that are still at work in them.
+
+    Such a git waits for as long as its connection lasts, and nobody is there to lose patience.
+    """
+    dead = []
     with contextlib.suppress(OSError):
         for path in folder.iterdir():
             pid, _, rest = path.name.partition("-")
             if not pid.isdigit() or start_time(int(pid)) != rest.partition("-")[0]:
-                delete_folder(path)
+                dead.append(path)
+    if dead:
+        end_processes_with({f"--git-dir={path}" for path in dead})
+    for path in dead:
+        delete_folder(path)

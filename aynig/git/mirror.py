@@ -84,6 +84,7 @@ class Mirror:
         self._leases = reader(remote.line.path, (LEASES,))
         self._heads: Heads | None = None
         self._said_leases: Mapping[str, str] = {}
+        self._broken_leases: tuple[str, ...] = ()
         self._fresh_leases: dict[str, str] = {}
         # What is being pushed at this moment, and here as well as soon as the remote has taken it.
         self._under_way: dict[str, str | None] = {}
@@ -125,9 +126,9 @@ class Mirror:
         if now or leases:
             tips = self._tips(before, changed)
             self.remote.line.begin(tips[:1])
-            broken = self.remote.fetch(changed, tips, leases=True)
+            self._broken_leases = self.remote.fetch(changed, tips, leases=True)
             current = self._said_leases = self._leases.look().refs
-            leased = {*current, *_below(before, LEASES)}.difference(broken)
+            leased = {*current, *_below(before, LEASES)}.difference(self._broken_leases)
             now.update({ref: current.get(ref) for ref in leased})
         for ref in _below(now, LEASES):
             oid = now[ref]
@@ -190,8 +191,9 @@ class Mirror:
 
     @property
     def broken(self) -> tuple[str, ...]:
-        """The branches that the remote could not read itself when it was asked last."""
-        return self._heads.broken if self._heads is not None else ()
+        """The branches and leases that the remote could not read itself when it was asked last."""
+        heads = self._heads.broken if self._heads is not None else ()
+        return (*heads, *self._broken_leases)
 
     @contextlib.contextmanager
     def pushing(self, edits: Iterable[RefEdit]) -> Iterator[None]:
