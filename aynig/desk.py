@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from aynig import notices
+from aynig import barred, notices
 from aynig.ending import Finished, Pending
 from aynig.errors import AynigError, RepositoryError, as_unwritable, hold_word, told
 from aynig.execution import Started
@@ -335,6 +335,8 @@ class Desk:
             self._contention = Contention()
             # There is a lease, so the others may try again, however long this one takes.
             self._bar.lift()
+            if self.sync is not None:
+                barred.forget(self.site)
             active.keeps = started.keeps
             # It may have moved before there was a run that the look could have ended.
             self._stop_if_moved(started.plan.event.ref, active)
@@ -389,6 +391,9 @@ class Desk:
         oid = (active.trigger or active.oid) if active is not None else ""
         if isinstance(outcome, Barred) and self.sync is not None:
             self._bar.put(ref, _LONGEST[outcome.word])
+            barred.note(self.site, outcome)
+            if not self._patient:
+                self._hold_queued(outcome)
         elif ref == self._bar.trying:
             # It never came to the question: another one asks it.
             self._bar.trying = ""
@@ -410,6 +415,15 @@ class Desk:
         elif isinstance(outcome, Outrun):
             self._contention = self._contention.lost(time.monotonic(), random.random())
             self._enqueue(ref)
+
+    def _hold_queued(self, hold: Hold) -> None:
+        """Who ends soon tells of all tasks that they were held, also of those it did not try."""
+        for ref in [ref for ref in self._queue if ref not in {*self._active, *self._pending}]:
+            self._queue.remove(ref)
+            self._queued.discard(ref)
+            tip = self.site.scan.tip(ref)
+            if tip is not None:
+                self._hold(ref, tip.oid, hold)
 
     def _finish(self, ref: str, finished: Finished) -> None:
         self._last_hold.pop(ref, None)

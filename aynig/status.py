@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
 
+from aynig import barred
 from aynig.branchlease import run_began, working_hold
 from aynig.durations import format_duration
 from aynig.errors import ConfigError, RepositoryError, Unwritable
@@ -178,7 +179,7 @@ def _hold(site: Site, ref: str, tip: Tip) -> tuple[Hold | None, Lease | None, De
         return _answer_waits(site, event, facts.lease.run) or _as_hold(planned), facts.lease, None
     if isinstance(planned, Plan) and facts.deferral is not None and facts.deferral.answer:
         return _left_waiting(facts.deferral), None, None
-    return _as_hold(planned), None, facts.deferral
+    return _as_hold(planned) or barred.read(site), None, facts.deferral
 
 
 def _as_hold(planned: Plan | Hold) -> Hold | None:

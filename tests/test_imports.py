@@ -41,7 +41,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("environment", "answer"),
     ("onbranch",),
     ("site",),
-    ("facts", "respond"),
+    ("facts", "respond", "barred"),
     ("branchlease",),
     ("ending",),
     ("execution", "story"),
