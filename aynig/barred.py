@@ -21,6 +21,7 @@ def note(site: Site, hold: Hold) -> None:
     """Remember why no task could be claimed. Never fails: the disk may be full."""
     said = {"word": hold.word, "detail": hold.detail, "time": time.time()}
     with contextlib.suppress(OSError):
+        site.repo.home.mkdir(exist_ok=True)
         write_whole(site.repo.home / "barred", json.dumps(said).encode())
 
 

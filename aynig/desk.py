@@ -392,8 +392,6 @@ class Desk:
         if isinstance(outcome, Barred) and self.sync is not None:
             self._bar.put(ref, _LONGEST[outcome.word])
             barred.note(self.site, outcome)
-            if not self._patient:
-                self._hold_queued(outcome)
         elif ref == self._bar.trying:
             # It never came to the question: another one asks it.
             self._bar.trying = ""
@@ -415,15 +413,6 @@ class Desk:
         elif isinstance(outcome, Outrun):
             self._contention = self._contention.lost(time.monotonic(), random.random())
             self._enqueue(ref)
-
-    def _hold_queued(self, hold: Hold) -> None:
-        """Who ends soon tells of all tasks that they were held, also of those it did not try."""
-        for ref in [ref for ref in self._queue if ref not in {*self._active, *self._pending}]:
-            self._queue.remove(ref)
-            self._queued.discard(ref)
-            tip = self.site.scan.tip(ref)
-            if tip is not None:
-                self._hold(ref, tip.oid, hold)
 
     def _finish(self, ref: str, finished: Finished) -> None:
         self._last_hold.pop(ref, None)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from aynig.config import parse_workflow
 from aynig.dialects import by_name
-from aynig.errors import ConfigError
+from aynig.errors import ConfigError, RepositoryError
 from aynig.git.checkouts import BEFORE_A_RUN, find_checkout, obstacle
 from aynig.git.command import run_git
 from aynig.git.mirror import BROKEN_THERE
@@ -16,6 +16,7 @@ from aynig.lease import lease_name
 from aynig.model import (
     HEADS,
     HELD_STATES,
+    RESCUES,
     Deferral,
     Event,
     Hold,
@@ -32,6 +33,7 @@ from aynig.policies.assignment import AssignmentVerdict, Worker
 from aynig.policies.dependencies import Dependency, DependencyVerdict
 from aynig.settings import SCRIPTS_OF_BRANCH, Settings
 from aynig.site import Site
+from aynig.text import shell_word
 
 CONFIG_FILE = ".aynig/config.yaml"
 
@@ -54,6 +56,19 @@ def broken_hold(site: Site, ref: str) -> Hold | None:
     if lease_name(ref) in broken:
         return Hold("broken", f"its lease, {lease_name(ref)}: {BROKEN_THERE}")
     return None
+
+
+def unreadable_hold(site: Site, error: RepositoryError) -> Hold:
+    """Objects are missing or broken; those of a remote only in our copy, which can be made anew."""
+    if site.mirror is None:
+        return Hold("unreadable", error.advice)
+    place = str(site.repo.common_dir)
+    return Hold(
+        "unreadable",
+        f"{error}, in our copy of the remote: where no runner of this clone is at work, look for "
+        f"work that is nowhere else (git -C {shell_word(place)} for-each-ref {RESCUES}) and remove "
+        f"it: rm -r {shell_word(place)}",
+    )
 
 
 def gather(site: Site, event: Event) -> Grounds:

@@ -35,7 +35,7 @@ from aynig.text import escape, shorten
 # Renewing at 0.4 of the lease time leaves room for one renewal that fails.
 RENEWALS = 0.4
 _SUBJECTS = (b"aynig lease of ", b"aynig deferral of ")
-_REASON_WIDTH = 200
+_REASON_WIDTH = 500
 # What a deferral may be held by.
 _HOLDS = frozenset(
     {"waiting", "error", "dirty-worktree", "busy", "unwritable", "unreachable", "refused"}

@@ -102,7 +102,7 @@ def of_hold(site: Site, ref: str, oid: str, state: str, hold: Hold) -> Notice:
         oid,
         state,
         hold=hold.word,
-        detail=hold.detail,
+        detail=site.naming_remote(hold.detail),
     )
 
 

@@ -35,7 +35,7 @@ from aynig.errors import (
 )
 from aynig.execution import Execution, Started
 from aynig.executors import Control
-from aynig.facts import Grounds, answered_by, broken_hold, gather
+from aynig.facts import Grounds, answered_by, broken_hold, gather, unreadable_hold
 from aynig.lease import lease_name, read_lease
 from aynig.model import Deferral, Event, Hold, Lease, Plan, Statement
 from aynig.onbranch import read_working
@@ -54,7 +54,7 @@ from aynig.site import Site
 from aynig.text import shorten
 
 # Of an error, so that the name of a rescue ref has room behind it.
-_ERROR_WIDTH = 120
+_ERROR_WIDTH = 400
 _BARS = (Refused, Unreachable, Unwritable)
 # How often a branch that moves under our hands is looked at again before others get their turn.
 _CLAIMS = 5
@@ -255,7 +255,7 @@ class Reconciler:
         try:
             event = read_event(self._site.repo, ref, oid, self._site.read)
         except RepositoryError as error:
-            return Hold("unreadable", error.advice)
+            return unreadable_hold(self._site, error)
         if event is None:
             return Idle()
         if read_working(event.statement, event.time) is not None:
@@ -279,7 +279,7 @@ class Reconciler:
         except ConfigError as error:
             return Hold("bad-config", error.advice)
         except RepositoryError as error:
-            return Hold("unreadable", error.advice)
+            return unreadable_hold(self._site, error)
         plan = make_plan(event, grounds.facts)
         return plan if isinstance(plan, Hold) else (plan, grounds)
 

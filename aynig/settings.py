@@ -255,7 +255,8 @@ class Settings:
             "poll",
             Span(low=0.05, high=DAY),
             "5s",
-            "How often the refs are looked at when nothing wakes the daemon before.",
+            "How often the refs are looked at when nothing wakes the daemon before. At a remote "
+            "that stays quiet each pause is twice the last, up to a minute.",
         ),
     )
     remotes: tuple[str, ...] = field(

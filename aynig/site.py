@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import pwd
+import re
 import socket
 import uuid
 from collections.abc import Callable, Sequence
@@ -34,7 +35,9 @@ from aynig.resources import states_folder
 from aynig.runs import RunArchive
 from aynig.scan import Scan
 from aynig.settings import HERE, Settings, matches, override, read_settings
-from aynig.text import quote
+from aynig.text import quote, shell_word
+
+_TASK_COMMAND = re.compile(r"`(aynig (?:retry|cancel) [^`]+)`")
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,13 @@ class Site:
     def read(self) -> functools.partial[Statement | None]:
         """Reads a commit message within this repository's limits."""
         return reader(self.settings)
+
+    def naming_remote(self, text: str) -> str:
+        """A text whose commands about tasks, in backquotes, say of which remote they are."""
+        if self.mirror is None:
+            return text
+        name = shell_word(self.mirror.remote.address.shown)
+        return _TASK_COMMAND.sub(lambda found: f"`{found[1]} --remote {name}`", text)
 
     def close(self) -> None:
         self.pool.close()

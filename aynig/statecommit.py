@@ -17,6 +17,7 @@ from pathlib import Path
 from aynig import dialects, trailers
 from aynig.dialects import DIALECTS, DWP, Claims, check_state
 from aynig.errors import GitFailed, UsageError, UserError
+from aynig.git.address import redact
 from aynig.git.command import reason, run_git
 from aynig.git.names import is_ref
 from aynig.git.replay import merge_base, replay
@@ -216,7 +217,9 @@ class _Tree:
             return ""
         done = run_git(None, ["remote"], cwd=self._place)
         if name not in done.stdout.decode("utf-8", "surrogateescape").split("\n"):
-            raise UserError(f"there is no remote {quote(name)} here", hint="See `git remote -v`.")
+            raise UserError(
+                f"there is no remote {quote(redact(name))} here", hint="See `git remote -v`."
+            )
         return name
 
     def _branch(self, remote: str) -> str:

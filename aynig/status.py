@@ -13,7 +13,7 @@ from aynig import barred
 from aynig.branchlease import run_began, working_hold
 from aynig.durations import format_duration
 from aynig.errors import ConfigError, RepositoryError, Unwritable
-from aynig.facts import broken_hold, gather
+from aynig.facts import broken_hold, gather, unreadable_hold
 from aynig.git.checkouts import BEFORE_AN_ANSWER, find_checkout, obstacle
 from aynig.git.mirror import BROKEN_THERE
 from aynig.lease import time_left
@@ -100,7 +100,7 @@ def _task_row(site: Site, ref: str, tip: Tip, tips: Set[str]) -> StatusRow:
         tip=tip.oid,
         state=tip.state or None,
         hold=hold.word if hold is not None else None,
-        detail=detail,
+        detail=site.naming_remote(detail),
         since=run_time(run) or tip.time,
         until=hold.until if hold is not None and hold.word in _TIMED else None,
         run=run,
@@ -133,11 +133,13 @@ def _row_of_lease(site: Site, ref: str, tip: Tip, tips: Set[str]) -> StatusRow |
         tip=tip.oid,
         state=tip.state,
         hold=hold.word if hold is not None else None,
-        detail=hold.detail if hold is not None else "",
+        detail=site.naming_remote(hold.detail) if hold is not None else "",
         since=run_began(site, event),
         until=hold.until if hold is not None and hold.word == "running" else None,
         run=working.run or None,
         runner=working.runner or None,
+        lease_seconds=float(working.seconds),
+        lease_left=max(working.until - time.time(), 0.0),
         last_answer=_last_answer(site, ref, tip.oid, tips),
     )
 
@@ -146,7 +148,7 @@ def lease_left_text(seconds: float, left: float) -> str:
     """What is left of a lease, for people: `lease 41s of 1m left`."""
     whole = format_duration(seconds)
     if not left:
-        return f"its lease of {whole} was not renewed in time"
+        return f"its lease of {whole} was not renewed in time, going by its clock"
     return f"lease {format_duration(float(math.ceil(left)))} of {whole} left"
 
 
@@ -158,7 +160,7 @@ def _hold(site: Site, ref: str, tip: Tip) -> tuple[Hold | None, Lease | None, De
     try:
         event = read_event(site.repo, ref, tip.oid, site.read)
     except RepositoryError as error:
-        return Hold("unreadable", error.advice), None, None
+        return unreadable_hold(site, error), None, None
     if event is None:
         return None, None, None
     hold = state_hold(event)
@@ -171,7 +173,7 @@ def _hold(site: Site, ref: str, tip: Tip) -> tuple[Hold | None, Lease | None, De
     except ConfigError as error:
         return Hold("bad-config", error.advice), None, None
     except RepositoryError as error:
-        return Hold("unreadable", error.advice), None, None
+        return unreadable_hold(site, error), None, None
     except Unwritable as error:
         return Hold("unwritable", error.advice), None, None
     planned = make_plan(event, facts)

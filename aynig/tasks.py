@@ -227,13 +227,13 @@ def retry(site: Site, branch: str) -> Written:
     if _live_lease(site, ref, info.oid) is not None:
         raise UserError(
             f"{escape(branch)} is running",
-            hint=f"Cancel it first: `aynig cancel {operand(branch)}`.",
+            hint=site.naming_remote(f"Cancel it first: `aynig cancel {operand(branch)}`."),
         )
     working = read_working(tip, info.time)
     if working is not None and working.is_live(time.time()):
         raise UserError(
             f"{escape(branch)} is running: {working.told(time.time())}",
-            hint=f"Cancel it first: `aynig cancel {operand(branch)}`.",
+            hint=site.naming_remote(f"Cancel it first: `aynig cancel {operand(branch)}`."),
         )
     if _is_retry(info, tip) and not _has_run(site, ref, info):
         raise UserError(

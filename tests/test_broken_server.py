@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from aynig.lease import lease_name
 from aynig.model import LEASES
 from tests.cli.conftest import command
 from tests.fleet import Fleet
@@ -393,3 +394,20 @@ def test_a_run_without_room_says_where_there_is_none(fleet: Fleet, known: bool) 
     assert "can't be written: File too large" in line
     fleet.run("bob")
     assert fleet.server.state("task") == "done"
+
+
+def test_a_task_whose_lease_is_empty_on_the_server_is_held_and_its_run_ends(fleet: Fleet) -> None:
+    fleet.tasks.task()
+    fleet.run("bob")
+    fleet.tasks.task()
+    fleet.tasks.task(branch="other")
+    name = lease_name("refs/heads/task")
+    lease = left(fleet.server.path / name)
+    told = fleet.run("bob")
+    assert told.holds("task") == ["broken"]
+    assert fleet.server.state("other") == "done"
+    row = fleet.status("bob")
+    assert (row.hold, name in row.detail) == ("broken", True)
+    with fleet.live("bob", poll=0.2):
+        lease.unlink()
+        fleet.tasks.wait_for_state("done")

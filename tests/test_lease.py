@@ -394,7 +394,7 @@ def test_a_released_lease_is_free(repo: GitRepo, world: World, asked: Event) -> 
         pytest.param(" two\nlines\t", "two lines", id="several lines"),
         pytest.param("a\x01b\x9bc", "a\\x01b\\x9bc", id="control characters"),
         pytest.param("aynig: approved", "aynig: approved", id="what looks like a state"),
-        pytest.param("x" * 10_000, "x" * 199 + "…", id="very long"),
+        pytest.param("x" * 10_000, "x" * 499 + "…", id="very long"),
         pytest.param("", "", id="none"),
     ],
 )

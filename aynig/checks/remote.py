@@ -99,12 +99,11 @@ def _writing(repo: Repo, remote: Remote, shown: str) -> Iterator[Finding]:
 
 def check_remote_rescues(remote: Remote) -> Iterator[Finding]:
     """Work of failed runs is kept there until somebody deletes it. Raises Unreachable, Refused."""
-    name = shell_word(remote.name)
     yield tell_rescues(
         len(remote.below(RESCUES)),
         where=" there",
-        look=f"git ls-remote {name} '{RESCUES}*'",
-        delete=f"git push {name} :{RESCUES}RUN",
+        look=f"git ls-remote {shell_word(remote.name)} '{RESCUES}*'",
+        delete=f"git push {shell_word(remote.name)} :{RESCUES}RUN",
     )
 
 
@@ -118,8 +117,8 @@ def check_copies(clone: Repo) -> Iterator[Finding]:
             continue
         unsent = copy.refs_below(RESCUES)
         keeps = f"; it keeps the work of {counted(len(unsent), 'failed run')}" if unsent else ""
-        push = f"push {shell_word(url)} '{RESCUES}*:{RESCUES}*' && " if unsent else ""
-        first = f"git -C {shell_word(str(place))} {push}" if unsent else ""
+        git = f"git -C {shell_word(str(place))}"
+        first = f"{git} push {shell_word(url)} '{RESCUES}*:{RESCUES}*' && " if unsent else ""
         yield Finding(
             "copies",
             WARNING,

@@ -46,7 +46,11 @@ from aynig.wakesecret import WakeSecret, read_secret_file, read_secret_variable
 @agent_option
 @remotes_option
 @dialect_option
-@click.option("--poll", metavar="SECONDS", help="Look this often even if nothing wakes the daemon.")
+@click.option(
+    "--poll",
+    metavar="SECONDS",
+    help="Look this often even if nothing wakes the daemon; at a quiet remote ever less often.",
+)
 @click.option(
     "--wake-listen",
     metavar="ADDRESS",

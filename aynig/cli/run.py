@@ -30,7 +30,9 @@ from aynig.story import RunRow
 from aynig.text import shell_word
 
 # Holds that somebody has to mend: the machine, the remote, the workflow, or an error of ours.
-_FAULTS = frozenset({"error", "unwritable", "unreachable", "refused", "broken", "bad-config"})
+_FAULTS = frozenset(
+    {"error", "unwritable", "unreachable", "refused", "broken", "unreadable", "bad-config"}
+)
 
 
 @click.command("run")

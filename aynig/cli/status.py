@@ -96,7 +96,7 @@ def _print(rows: list[StatusRow], name: str) -> None:
                 row.branch,
                 row.state or "-",
                 row.hold or "-",
-                age(now - row.since) if row.tip else "-",
+                age(now - row.since) if row.tip and row.since else "-",
                 _detail(row),
                 _last(row),
             )

@@ -28,7 +28,12 @@ _OF_REMOTE = ("proxy", "proxyauthmethod", "receivepack", "uploadpack", "vcs", "s
 # Up to the last @ before the path: of a password with one in it nothing may be left.
 _URL = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://(?:([^/]*)@)?(.*)", re.DOTALL)
 _BY_SSH = ("ssh", "git+ssh", "ssh+git")
-_CREDENTIALS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*://)[^/\s]+@")
+_CREDENTIALS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*:/{1,2})[^/\s]+@")
+# Where a password holds a slash, git and we read the URL differently from whoever wrote it.
+_SLASHED = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*:/{1,2})[^\s/:@]*:(?![0-9]*/)[^\s@]*/[^\s@]*@")
+# As in USER:PASSWORD@HOST:PATH, which no transport takes.
+_BARE = re.compile(r"(?<![^\s'\"])[^\s/:@'\"]+:[^\s/:@'\"]+@(?=[^\s/:@]+[:/])")
+_IN_QUERY = re.compile(r"[?&][^=&]*(?:token|password|secret)[^=&]*=", re.IGNORECASE)
 _SCP = re.compile(r"(?:[^/:@]+@)?(\[[^]]+\]|[^/:]+):(?!//)(.+)", re.DOTALL)
 # What a remote is called that is given by its URL, while git is asked for its address.
 _NAMELESS = "aynig-address"
@@ -96,7 +101,7 @@ def find_address(repo: Repo, name: str) -> Address:
     if not urls and not _may_be_url(repo.place, name):
         known = sorted({_remote_of(key) for key, _ in repo.config} - {""})
         raise ConfigError(
-            f"there is no remote {quote(name)}",
+            f"there is no remote {quote(redact(name))}",
             hint=f"There are: {', '.join(known)}."
             if known
             else f"Add it with `git remote add {shell_word(name)} URL`, or name a URL.",
@@ -123,8 +128,25 @@ def find_address(repo: Repo, name: str) -> Address:
             f"remote {quote(name)} is a program (ext::), which can't be worked with",
             hint="Name a path, or a URL with ssh, https, http or git.",
         )
+    _refuse_what_would_show(asked, quote(name) if urls else "given")
     found = _address(name if urls else BY_URL, asked, repo.place, pairs, name)
     return replace(found, has_ssh=repo.config_value("core.sshcommand") is not None)
+
+
+def _refuse_what_would_show(url: str, whose: str) -> None:
+    """Where git would not see credentials for what they are, it would show them."""
+    if _SLASHED.match(url):
+        raise ConfigError(
+            f"the URL of the remote {whose} has a slash in its password",
+            hint="Write it as %2F, or leave the password to a credential helper.",
+        )
+    if _IN_QUERY.search(url):
+        raise ConfigError(
+            f"the URL of the remote {whose} has a secret behind its question mark, which everybody "
+            "could see",
+            hint="Write it before the host, https://USER:TOKEN@HOST/PATH, or leave it to a "
+            "credential helper.",
+        )
 
 
 def _address(
@@ -186,7 +208,7 @@ def _as_variables(settings: Sequence[tuple[str, str]]) -> dict[str, str]:
 
 def redact(text: str) -> str:
     """`text` without the credentials of the URLs in it."""
-    return _CREDENTIALS.sub(r"\1", text)
+    return _BARE.sub("", _CREDENTIALS.sub(r"\1", _SLASHED.sub(r"\1", text)))
 
 
 def _values(pairs: Iterable[tuple[str, str | None]], key: str) -> list[str]:

@@ -156,6 +156,38 @@ def test_a_remote_with_an_empty_url_is_told_from_one_that_is_not_there(repo: Git
     assert caught.value.hint == "Give it one: git remote set-url origin URL"
 
 
+@pytest.mark.parametrize(
+    ("url", "wrong"),
+    [
+        ("http://u:s3c/ret@localhost:1/x.git", "slash in its password"),
+        ("https://host/x.git?private_token=s3cret", "secret behind its question mark"),
+    ],
+)
+def test_a_url_that_git_would_show_with_its_secret_is_refused(
+    repo: GitRepo, url: str, wrong: str
+) -> None:
+    repo.git("remote", "add", "origin", url)
+    for name in ("origin", url):
+        with pytest.raises(ConfigError, match=wrong) as caught:
+            find_address(Repo.open(repo.path), name)
+        assert "s3c" not in f"{caught.value}{caught.value.hint}"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("at http://u:s3c/ret@host/x", "at http://host/x"),
+        ("at http:/u:s3cret@host/x", "at http:/host/x"),
+        ("'u:s3cret@host:x.git'", "'host:x.git'"),
+        ("http://host:8080/a@b", "http://host:8080/a@b"),
+        ("git@host:x.git", "git@host:x.git"),
+        ("at 10:20 by a@b.example", "at 10:20 by a@b.example"),
+    ],
+)
+def test_what_may_be_a_password_is_not_shown(text: str, shown: str) -> None:
+    assert redact(text) == shown
+
+
 def test_a_remote_that_is_a_program_is_refused(repo: GitRepo) -> None:
     repo.git("remote", "add", "origin", "ext::git %s /srv/x.git")
     with pytest.raises(ConfigError, match="is a program"):
