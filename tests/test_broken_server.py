@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import resource
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -411,3 +412,21 @@ def test_a_task_whose_lease_is_empty_on_the_server_is_held_and_its_run_ends(flee
     with fleet.live("bob", poll=0.2):
         lease.unlink()
         fleet.tasks.wait_for_state("done")
+
+
+def test_a_task_that_is_damaged_in_the_copy_is_no_success_and_its_mend_is_told(
+    fleet: Fleet,
+) -> None:
+    oid = fleet.tasks.task()
+    bob = fleet.clone("bob")
+    aynig("status", "--remote", "origin", cwd=bob.path)
+    found = mirror(fleet) / "objects" / oid[:2] / oid[2:]
+    # The clone may share the file with the server.
+    found.unlink()
+    found.write_bytes(b"")
+    done = aynig("run", "--remote", "origin", cwd=bob.path)
+    assert done.returncode == 1
+    assert f"remove it: rm -r {mirror(fleet)}" in done.stderr
+    shutil.rmtree(mirror(fleet))
+    assert aynig("run", "--remote", "origin", cwd=bob.path).returncode == 0
+    assert fleet.server.state() == "done"
