@@ -429,4 +429,4 @@ def test_a_task_that_is_damaged_in_the_copy_is_no_success_and_its_mend_is_told(
     assert f"remove it: rm -r {mirror(fleet)}" in done.stderr
     shutil.rmtree(mirror(fleet))
     assert aynig("run", "--remote", "origin", cwd=bob.path).returncode == 0
-    assert fleet.server.state() == "done"
+    assert fleet.server.state("task") == "done"
