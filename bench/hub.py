@@ -115,8 +115,9 @@ class Command:
 
     @property
     def is_presence(self) -> bool:
-        """Does it say that an idle runner is there, which no task waits for?"""
-        return self.name == "push" and all("refs/aynig/runner/" in ref for ref in self._refs)
+        """Does it say that an idle runner is there, or look for others? No task waits for that."""
+        refs = self._refs
+        return bool(refs) and all("refs/aynig/runner/" in ref for ref in refs)
 
     @property
     def is_claim(self) -> bool:
@@ -127,7 +128,7 @@ class Command:
 
     @property
     def _refs(self) -> list[str]:
-        """What a push writes."""
+        """What a push writes there, and a fetch here."""
         specs = [word for word in self.arguments if not word.startswith("-")]
         return [spec.partition(":")[2] for spec in specs if ":refs/" in spec]
 

@@ -42,7 +42,8 @@ def _growth(context: Context, hubs: Hubs, clone: Ground) -> tuple[float, list[st
             wake(clone)
             trace.await_ends(step, "ls-remote", 1)
             trace.settle()
-        return daemon.memory() - before, [command.name for command in trace.commands(mark)]
+        asked = [command for command in trace.commands(mark) if not command.is_presence]
+        return daemon.memory() - before, [command.name for command in asked]
 
 
 def _times(hubs: Hubs, clone: Ground, rounds: int) -> tuple[list[str], list[float], list[float]]:
