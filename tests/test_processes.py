@@ -24,6 +24,7 @@ from aynig.processes import (
     is_alive,
     kill_marked,
     marked_processes,
+    reap_dead,
     reap_strays,
     start_time,
     this_holder,
@@ -198,6 +199,21 @@ def test_marks_of_dead_runs_are_listed_with_their_run(stack: ExitStack) -> None:
 
 
 # --- strays
+
+
+def test_adopted_children_that_ended_are_waited_for_and_others_go_on(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    ended, lives = orphan(tmp_path / "a", RUN), orphan(tmp_path / "b", RUN)
+    os.kill(ended, signal.SIGKILL)
+
+    def is_gone() -> bool:
+        reap_dead()
+        return not Path(f"/proc/{ended}").exists()
+
+    wait_for(is_gone, what="the dead one to be waited for")
+    assert lives in adopted_children()
+    reap_strays(RUN)
 
 
 def test_a_stray_is_adopted_and_killed_by_its_mark(tmp_path: Path) -> None:
