@@ -217,8 +217,8 @@ class Desk:
         if (tip.actionable or not first) and not self._is_answer_of(active, tip.oid):
             self._observe(notices.of_event(self.site, ref, tip))
         # One that can't even be read has no time; to pass that over would look like success.
-        told = tip.fault and (not first or not tip.time)
-        if (tip.actionable or told) and (self._follow or first):
+        is_news = tip.fault and (not first or not tip.time)
+        if (tip.actionable or is_news) and (self._follow or first):
             self._enqueue(ref)
 
     def _is_answer_of(self, active: _Active | None, oid: str) -> bool:

@@ -103,11 +103,8 @@ def as_unwritable(error: BaseException, place: object) -> Unwritable | None:
         reason = os.strerror(number)
         if isinstance(error, OSError) and error.errno == number:
             return Unwritable(f"{error.filename or place} can't be written: {reason}", hint=hint)
-        if reason in text:
+        if reason in text or (number == errno.ENOSPC and _HALF_WRITTEN in text):
             return Unwritable(f"{place} can't be written: {text}", hint=hint)
-    if _HALF_WRITTEN in text:
-        hint = _UNWRITABLE[errno.ENOSPC]
-        return Unwritable(f"{place} can't be written: {text}", hint=hint)
     return None
 
 

@@ -51,6 +51,8 @@ class Grounds:
 def broken_hold(site: Site, ref: str) -> Hold | None:
     """Why a branch is left alone that the remote can't read, or whose lease it can't."""
     broken = site.mirror.broken if site.mirror is not None else ()
+    if not broken:
+        return None
     if ref in broken:
         return Hold("broken", BROKEN_THERE)
     if lease_name(ref) in broken:

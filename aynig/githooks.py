@@ -263,7 +263,7 @@ def _keep(path: Path) -> None:
     try:
         os.link(path, kept, follow_symlinks=False)
     except (OSError, NotImplementedError):
-        # A file system without hard links.
+        # A file system without hard links, or a system that can't link a link itself (os.link).
         path.rename(kept)
 
 

@@ -83,6 +83,7 @@ def _work(folder: Path, teller: _Silent) -> bool:
         wait = showcase.next_retry(folder)
         if wait is None:
             return True
+        # A task has asked to be tried again then, and nothing else is to be done.
         time.sleep(wait)
     return True
 

@@ -9,7 +9,7 @@ import click
 
 from aynig.checks import ERROR, WARNING, Finding
 from aynig.cli.output import json_option, paint, print_json, print_table
-from aynig.cli.place import named
+from aynig.cli.place import refuse_empty
 from aynig.diagnosis import examine, mend
 from aynig.text import counted, escape
 
@@ -19,7 +19,7 @@ from aynig.text import counted, escape
 @click.option(
     "--remote",
     "remotes",
-    callback=named,
+    callback=refuse_empty,
     metavar="NAME",
     multiple=True,
     help="Check this remote too, and try to write refs/aynig/ there; repeatable.",

@@ -151,6 +151,7 @@ def _follow(found: Found) -> Iterator[bytes]:
         yield from follower.read()
         if over:
             return
+        # As `tail -f`: the output may be on a file system that tells of no changes.
         time.sleep(_LOOK)
 
 

@@ -14,10 +14,10 @@ from aynig.settings import HERE
 from aynig.site import Site, load_settings, open_place
 from aynig.text import quote, shell_word
 
-Given = TypeVar("Given", str | None, tuple[str, ...])
+_Given = TypeVar("_Given", str | None, tuple[str, ...])
 
 
-def named(_context: click.Context, _option: click.Parameter, value: Given) -> Given:
+def refuse_empty(_context: click.Context, _option: click.Parameter, value: _Given) -> _Given:
     """The callback of an option for remotes: an empty name is not taken for no option at all."""
     if value == "" or (isinstance(value, tuple) and "" in value):
         raise click.BadParameter("it is empty: name a remote, or . for the repository itself.")
@@ -26,14 +26,14 @@ def named(_context: click.Context, _option: click.Parameter, value: Given) -> Gi
 
 remote_option = click.option(
     "--remote",
-    callback=named,
+    callback=refuse_empty,
     metavar="NAME",
     help="Speak of the tasks of this remote; . is the repository itself.",
 )
 remotes_option = click.option(
     "--remote",
     "remotes",
-    callback=named,
+    callback=refuse_empty,
     metavar="NAME",
     multiple=True,
     help="Work on the tasks of this remote instead of the repository's own; repeatable.",

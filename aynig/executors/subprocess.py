@@ -238,6 +238,7 @@ class _Run:
         deadline = time.monotonic() + _PATIENCE
         while self._group_lives() and time.monotonic() < deadline:
             self._signal(signal.SIGKILL)
+            # No event tells that a group is empty: its members may be others' children.
             time.sleep(0.001)
 
     def _group_lives(self) -> bool:
@@ -286,6 +287,7 @@ def _start(job: Job) -> subprocess.Popen[bytes]:
         except OSError as error:
             # Another thread's child can hold a file that was just written, until its own exec.
             if error.errno == errno.ETXTBSY and time.monotonic() < patience:
+                # No event tells when that is.
                 time.sleep(0.005)
                 continue
             if error.errno in _NO_ROOM:

@@ -140,7 +140,7 @@ def _refuse_what_would_show(url: str, whose: str) -> None:
             f"the URL of the remote {whose} has a slash in its password",
             hint="Write it as %2F, or leave the password to a credential helper.",
         )
-    if _IN_QUERY.search(url):
+    if _URL.match(url) and _IN_QUERY.search(url):
         raise ConfigError(
             f"the URL of the remote {whose} has a secret behind its question mark, which everybody "
             "could see",

@@ -260,6 +260,7 @@ def _is_quiet(repo: Repo, lockless: Sequence[bytes] = _LOCKLESS) -> bool:
     for _ in range(_LOOKS):
         if not _is_git_at_work(repo, lockless):
             return True
+        # Other people's processes tell nobody when they end.
         time.sleep(_PAUSE)
     return False
 
