@@ -32,10 +32,9 @@ from aynig.model import (
     RESERVED_STATES,
     ROLE_PATTERN,
     STATE_PATTERN,
-    StateSettings,
-    Workflow,
 )
 from aynig.text import nearest, quote
+from aynig.workflow import StateSettings, Workflow
 
 MAX_BYTES = 256 * 1024
 # What a file of that size may cost: reading 20,000 nodes takes about half a second.

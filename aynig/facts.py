@@ -23,8 +23,6 @@ from aynig.model import (
     Lease,
     Script,
     ScriptProblem,
-    StateSettings,
-    Workflow,
     branch_of,
 )
 from aynig.plan import Facts
@@ -34,6 +32,7 @@ from aynig.policies.dependencies import Dependency, DependencyVerdict
 from aynig.settings import SCRIPTS_OF_BRANCH, Settings
 from aynig.site import Site
 from aynig.text import shell_word
+from aynig.workflow import StateSettings, Workflow
 
 CONFIG_FILE = ".aynig/config.yaml"
 

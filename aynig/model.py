@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from aynig.workflow import StateSettings
+
 HEADS = "refs/heads/"
 LEASES = "refs/aynig/lease/"
 RESCUES = "refs/aynig/rescue/"
@@ -136,31 +138,6 @@ class ScriptProblem:
 
     word: str
     detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class StateSettings:
-    """What `.aynig/config.yaml` says of one state; None means that it says nothing."""
-
-    next: str | None = None
-    on_failure: str | None = None
-    timeout: float | None = None
-    role: str | None = None
-    env: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Workflow:
-    """All of `.aynig/config.yaml`. `text` is kept because the script may want to see it."""
-
-    states: tuple[tuple[str, StateSettings], ...] = ()
-
-    def of(self, state: str) -> StateSettings:
-        """The settings of a state; the defaults where the file does not name it."""
-        for name, settings in self.states:
-            if name == state:
-                return settings
-        return StateSettings()
 
 
 @dataclass(frozen=True, slots=True)

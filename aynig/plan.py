@@ -20,12 +20,12 @@ from aynig.model import (
     Plan,
     Script,
     ScriptProblem,
-    StateSettings,
     branch_of,
 )
 from aynig.policies.assignment import AssignmentVerdict
 from aynig.policies.dependencies import DependencyVerdict
 from aynig.text import escape, operand
+from aynig.workflow import StateSettings
 
 # How soon a hold that no ref change ends is looked at again; doubled from look to look.
 FIRST_RECHECK = 1.0

@@ -21,7 +21,8 @@ from aynig.answer import (
     read_reply,
 )
 from aynig.dialects import AYNIG, DIALECTS, DWP
-from aynig.model import Field, Plan, RunResult, StateSettings, Trailer
+from aynig.model import Field, Plan, RunResult, Trailer
+from aynig.workflow import StateSettings
 from tests.values import plan, result, said
 
 CONFIGURED = StateSettings(next="merge", on_failure="repair")

@@ -17,7 +17,7 @@ from aynig.config import (
     parse_workflow,
 )
 from aynig.errors import ConfigError
-from aynig.model import StateSettings, Workflow
+from aynig.workflow import StateSettings, Workflow
 from tests.world import GitRepo
 
 WHERE = ".aynig/config.yaml at 3f2c9d1"

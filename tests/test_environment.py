@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from aynig.environment import script_context, script_environment, write_inputs
 from aynig.git.repo import Identity
-from aynig.model import Plan, Statement, StateSettings, Trailer
+from aynig.model import Plan, Statement, Trailer
 from aynig.runs import RunFolder
+from aynig.workflow import StateSettings
 from tests.values import OID, event, fields, plan
 
 LONGEST = 131_072

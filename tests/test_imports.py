@@ -14,6 +14,7 @@ PACKAGE = Path(aynig.__file__).parent
 
 # A module imports only from rows before its own; those in one row do not import each other.
 ROWS: tuple[tuple[str, ...], ...] = (
+    ("workflow",),
     ("errors", "text", "model", "resources", "runs"),
     ("addresses", "durations", "trailers", "processes", "signatures", "wakesecret"),
     ("dialects", "config", "settings", "wakerequest"),

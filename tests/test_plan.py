@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aynig.model import ENDED_STATES, HELD_STATES, Deferral, Hold, Plan, ScriptProblem
-from aynig.model import StateSettings as Settings
 from aynig.plan import FIRST_RECHECK, make_plan, state_hold
 from aynig.policies.dependencies import DependencyVerdict
+from aynig.workflow import StateSettings as Settings
 from tests.values import OID, OTHER_OID, SCRIPT, event, facts, lease
 from tests.world import EPOCH
 

@@ -16,8 +16,9 @@ from aynig.git.refs import RefStore
 from aynig.git.repo import Repo
 from aynig.git.worktree import Harvest
 from aynig.lease import Leases, lease_name
-from aynig.model import HEADS, Event, Field, Lease, Plan, RunResult, StateSettings, Trailer
+from aynig.model import HEADS, Event, Field, Lease, Plan, RunResult, Trailer
 from aynig.respond import Answer, land, write_answer, write_state
+from aynig.workflow import StateSettings
 from tests.values import HOLDER, SCRIPT, result, statement
 from tests.world import GitRepo
 

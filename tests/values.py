@@ -7,11 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 from aynig import dialects
-from aynig.model import HEADS, Event, Field, Holder, Lease, Plan, RunResult, Script, StateSettings
+from aynig.model import HEADS, Event, Field, Holder, Lease, Plan, RunResult, Script
 from aynig.model import Statement as Said
 from aynig.plan import Facts
 from aynig.policies.assignment import AssignmentVerdict
 from aynig.policies.dependencies import DependencyVerdict
+from aynig.workflow import StateSettings
 from tests.world import EPOCH
 
 OID = "a" * 40

@@ -18,11 +18,11 @@ from aynig.model import (
     ROLE_PATTERN,
     STATE_PATTERN,
     ScriptProblem,
-    Workflow,
 )
 from aynig.settings import SCRIPTS_OF_BRANCH
 from aynig.site import Site
 from aynig.text import shell_word
+from aynig.workflow import Workflow
 
 # Where the scripts of each dialect lie, and the folder whose subfolders are roles.
 _PLACES: tuple[tuple[Dialect, str], ...] = ((AYNIG, ".aynig"), (DWP, ".dwp"))
