@@ -23,7 +23,7 @@ RESERVED_FIELDS = frozenset(
     }
 )  # fmt: skip
 
-_SUBJECT_WIDTH = 120
+SUBJECT_WIDTH = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,7 @@ def _subject(
     reason = "" if succeeded else outcome(result, fault)
     told = "; ".join(part for part in (reason, said) if part)
     head = f"{plan.event.state} -> {state}"
-    return shorten(f"{head}: {escape(told)}" if told else head, _SUBJECT_WIDTH)
+    return shorten(f"{head}: {escape(told)}" if told else head, SUBJECT_WIDTH)
 
 
 def outcome(result: RunResult, fault: str = "") -> str:

@@ -187,6 +187,11 @@ def by_name(name: str) -> Dialect:
     raise UsageError(f"there is no dialect {quote(name)}", hint=f"use one of: {known}")
 
 
+def mentions_state(raw: bytes) -> bool:
+    """Might a message carry a state? Only `read` knows; this costs a hundredth of it."""
+    return trailers.mentions(raw, _STATE_KEYS)
+
+
 def read(raw: bytes, limits: Limits = DEFAULT_LIMITS) -> Statement | None:
     """What the message of a commit says; None where it names no state in any dialect.
 
@@ -195,7 +200,7 @@ def read(raw: bytes, limits: Limits = DEFAULT_LIMITS) -> Statement | None:
     with the key of one), and its `state`, `subject` and `body` are empty. The state of a faulty
     message is as it may be shown, never of the form of a proper one.
     """
-    if not trailers.mentions(raw, _STATE_KEYS):
+    if not mentions_state(raw):
         return None
     if len(raw) > limits.message_bytes:
         native = trailers.mentions(raw, _STATE_KEYS[:1])

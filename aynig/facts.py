@@ -29,10 +29,12 @@ from aynig.plan import Facts
 from aynig.policies import assignment, dependencies
 from aynig.policies.assignment import AssignmentVerdict, Worker
 from aynig.policies.dependencies import Dependency, DependencyVerdict
+from aynig.rulings import Case, first_ruling, last_ruling
 from aynig.settings import SCRIPTS_OF_BRANCH, Settings
 from aynig.site import Site
 from aynig.text import shell_word
-from aynig.workflow import StateSettings, Workflow
+from aynig.thread import Thread
+from aynig.workflow import Workflow
 
 CONFIG_FILE = ".aynig/config.yaml"
 
@@ -74,7 +76,8 @@ def unreadable_hold(site: Site, error: RepositoryError) -> Hold:
 
 def gather(site: Site, event: Event) -> Grounds:
     """Look up everything; ConfigError where the workflow file is wrong."""
-    settings = _state_settings(site, event)
+    workflow = read_workflow(site, trusted_tree(site.repo, site.settings, event))
+    settings = workflow.of(event.state)
     role = _role(site, event, settings.role or "")
     script = find_script(site, event, role)
     standing = site.leases.read(event.ref)
@@ -86,6 +89,12 @@ def gather(site: Site, event: Event) -> Grounds:
     tried = deferral.attempt if deferral is not None else 0
     if lease is not None and lease.trigger == event.oid:
         tried = lease.attempt
+    now = site.leases.now()
+    thread = site.threads.of(event.origin)
+    # One that can't be read whole, as in a shallow clone, is known from its tip on.
+    thread = thread or Thread(start=event.origin, began=event.time)
+    case = Case(event, settings, workflow, thread, now)
+    may_start = live is None and isinstance(script, Script)
     facts = Facts(
         script=script,
         settings=settings,
@@ -99,7 +108,9 @@ def gather(site: Site, event: Event) -> Grounds:
         dependencies=dependency_verdict(site, event),
         obstacle=_obstacle(site, event, script),
         default_timeout=site.settings.timeout,
-        now=site.leases.now(),
+        now=now,
+        first=first_ruling(site, case) if live is None else None,
+        last=last_ruling(site, case) if may_start else None,
     )
     seen = standing if isinstance(standing, str) or standing is None else standing.oid
     return Grounds(facts, seen, lease if live is None else None)
@@ -175,11 +186,6 @@ class _Workflows:
 
 
 _workflows = _Workflows()
-
-
-def _state_settings(site: Site, event: Event) -> StateSettings:
-    tree = trusted_tree(site.repo, site.settings, event)
-    return read_workflow(site, tree).of(event.state)
 
 
 def _role(site: Site, event: Event, wanted: str) -> str:

@@ -141,6 +141,26 @@ class ScriptProblem:
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """What aynig answers itself, without a script: the decision of a policy."""
+
+    # A word for programs: the policy that decided.
+    kind: str
+    state: str
+    # A clause for people: it ends the subject of the answer.
+    subject: str
+    body: str = ""
+    fields: tuple[Field, ...] = ()
+    # The commit whose files the answer has; empty for those of the triggering one.
+    files_of: str = ""
+    # Tips of other tasks that the answer has as further parents, and what becomes of their files.
+    parents: tuple[str, ...] = ()
+    merge: str = "none"
+    # The state where those files can't be merged.
+    on_conflict: str = "stalled"
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What will be run for an event, and on which grounds."""
 
@@ -151,6 +171,11 @@ class Plan:
     attempt: int
     # Infinity for none.
     timeout: float
+    # What is answered where no script runs; `script` is then NO_SCRIPT.
+    step: Step | None = None
+
+
+NO_SCRIPT = Script(path="", oid="", home="")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +186,9 @@ class Hold:
     detail: str
     # When it is worth another look, in seconds since the epoch; None where only a change helps.
     until: float | None = None
+    # The branches whose change may end it, as full refs; of any branch where it is None and the
+    # hold is for other tasks.
+    on: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

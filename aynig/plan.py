@@ -12,6 +12,7 @@ from aynig.durations import format_duration
 from aynig.model import (
     ENDED_STATES,
     HELD_STATES,
+    NO_SCRIPT,
     RESERVED_STATES,
     Deferral,
     Event,
@@ -20,6 +21,7 @@ from aynig.model import (
     Plan,
     Script,
     ScriptProblem,
+    Step,
     branch_of,
 )
 from aynig.policies.assignment import AssignmentVerdict
@@ -57,30 +59,55 @@ class Facts:
     obstacle: str
     default_timeout: float
     now: float
+    # What a policy decides of the task whether or not there is a script for its state; what one
+    # decides of a run that could start now.
+    first: Hold | Step | None = None
+    last: Hold | Step | None = None
 
 
 def make_plan(event: Event, facts: Facts) -> Plan | Hold:
     """The plan for an event; a Hold says in one word, and in a sentence, why there is none."""
-    hold = state_hold(event) or _state_without_script(event, facts)
-    hold = hold or _copy_hold(event, facts) or _script_hold(facts)
+    hold = state_hold(event) or _copy_hold(event, facts)
+    if hold is not None:
+        return hold
+    if facts.first is not None and facts.lease is None:
+        return _ruled(event, facts, facts.first)
     hold = (
-        hold
+        _state_without_script(event, facts)
+        or _script_hold(facts)
         or _lease_hold(facts)
         or _assignment_hold(facts)
         or _dependency_hold(facts)
-        or _obstacle_hold(facts)
     )
     if hold is not None:
         return hold
+    if facts.last is not None:
+        return _ruled(event, facts, facts.last)
+    hold = _obstacle_hold(facts)
+    if hold is not None:
+        return hold
     assert isinstance(facts.script, Script)
+    return _planned(event, facts, facts.script)
+
+
+def _planned(event: Event, facts: Facts, script: Script, step: Step | None = None) -> Plan:
     return Plan(
         event=event,
-        script=facts.script,
+        script=script,
         settings=facts.settings,
         role=facts.role,
         attempt=facts.attempts + 1,
         timeout=facts.settings.timeout or facts.default_timeout,
+        step=step,
     )
+
+
+def _ruled(event: Event, facts: Facts, ruling: Hold | Step) -> Plan | Hold:
+    """What a policy decided: a step waits for its time as well, after an error or a refusal."""
+    if isinstance(ruling, Hold):
+        return ruling
+    hold = deferral_hold(facts.deferral, facts.now) if facts.deferral is not None else None
+    return hold or _planned(event, facts, NO_SCRIPT, ruling)
 
 
 def state_hold(event: Event) -> Hold | None:

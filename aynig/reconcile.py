@@ -51,6 +51,7 @@ from aynig.policies import setback
 from aynig.runs import new_run_id
 from aynig.scan import read_event
 from aynig.site import Site
+from aynig.stepping import take_step
 from aynig.text import shorten
 
 # Of an error, so that the name of a rescue ref has room behind it.
@@ -117,6 +118,9 @@ class Reconciler:
                 self._site.end_scripts(claim.taken_over.run)
             if claim.left is not None:
                 outcome = resume(self._site, claim.plan, claim.lease, *claim.left)
+                return outcome
+            if claim.plan.step is not None:
+                outcome = take_step(self._site, claim.plan, claim.lease)
                 return outcome
             run = Execution(
                 self._site, claim.plan, claim.lease, control, self._started, claim.stand
@@ -236,7 +240,7 @@ class Reconciler:
     def _take_branch(self, plan: Plan, lease: Lease) -> BranchLease | None:
         """The lease on the branch as well, where the dialect has it there; raises RefMoved."""
         try:
-            if not leases_on_branch(self._site, plan.event):
+            if plan.step is not None or not leases_on_branch(self._site, plan.event):
                 return None
             return take(self._site, plan, lease)
         except BaseException:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from aynig import dialects
-from aynig.answer import Verdict, exit_status
+from aynig.answer import SUBJECT_WIDTH, Verdict, exit_status
 from aynig.dialects import DEFAULT_LIMITS, DIALECTS, Dialect, Limits, by_name
 from aynig.errors import GitFailed, RefMoved, UserError, WaitUntil
 from aynig.git.checkouts import DirtyWorktree, find_checkout
@@ -25,11 +25,13 @@ from aynig.model import (
     Lease,
     Plan,
     RunResult,
+    Step,
     Trailer,
     branch_of,
 )
 from aynig.rescue import rescue_work
-from aynig.text import escape
+from aynig.text import escape, shorten
+from aynig.thread import carried
 from aynig.trailers import encode
 
 
@@ -44,6 +46,8 @@ class Answer:
     rescue: str
     # What was at fault, where the run failed for that; on one line.
     fault: str = ""
+    # What changes beside the branch in the same transaction: new children, tasks sent back to work.
+    along: tuple[RefEdit, ...] = ()
 
 
 def write_answer(
@@ -77,7 +81,7 @@ def write_answer(
     message = dialects.write(
         by_name(event.statement.dialect),
         response.state,
-        [*response.fields, *testimony],
+        [*response.fields, *carried(event.statement), *testimony],
         _foreign(response.trailers),
         response.subject,
         _body(response.body, "" if verdict.succeeded else output, rescue, kept),
@@ -85,6 +89,33 @@ def write_answer(
     parent_time = repo.commit(base).time
     oid = repo.write_commit(tree=tree, parents=[base], message=message, not_before=parent_time)
     return Answer(oid, response.state, response.subject, rescue, _one_line(verdict.fault))
+
+
+def write_step(repo: Repo, plan: Plan, lease: Lease, step: Step, *, executed_by: str) -> Answer:
+    """Write the answer of a step: one that a policy gives, and no script."""
+    event = plan.event
+    tree = repo.commit(step.files_of).tree if step.files_of else event.tree
+    subject = f"{event.state} -> {step.state}"
+    message = dialects.write(
+        by_name(event.statement.dialect),
+        step.state,
+        [
+            *step.fields,
+            *carried(event.statement),
+            Field("answers", event.origin),
+            Field("run", lease.run),
+            Field("runner", lease.holder.runner),
+            Field("executed-by", executed_by),
+            Field("step", step.kind),
+        ],
+        (),
+        shorten(f"{subject}: {step.subject}" if step.subject else subject, SUBJECT_WIDTH),
+        step.body,
+    )
+    parents = [event.oid, *step.parents]
+    latest = max(repo.commit(oid).time for oid in parents)
+    oid = repo.write_commit(tree=tree, parents=parents, message=message, not_before=latest)
+    return Answer(oid, step.state, message.partition("\n")[0], "")
 
 
 def _testimony(
@@ -146,6 +177,7 @@ def land(repo: Repo, store: Refs, plan: Plan, lease: Lease, answer: Answer) -> N
     edits = (
         RefEdit(event.ref, event.oid, answer.oid),
         RefEdit(lease.name, lease.oid, answer.oid),
+        *answer.along,
     )
     checkout = find_checkout(repo, event.ref)
     if checkout is None or event.tree == repo.commit(answer.oid).tree:
@@ -155,20 +187,21 @@ def land(repo: Repo, store: Refs, plan: Plan, lease: Lease, answer: Answer) -> N
         _move_both(repo, store, edits)
 
 
-def _move_both(repo: Repo, store: Refs, edits: tuple[RefEdit, RefEdit]) -> None:
-    """Move the branch and then the lease, as one transaction.
+def _move_both(repo: Repo, store: Refs, edits: tuple[RefEdit, ...]) -> None:
+    """Move the branch and then the lease, and what goes along, as one transaction.
 
     A git that is killed in the middle of it has moved the branch alone. Nobody else can have put
     the answer there, so it has landed all the same; the lease is void by that, and follows.
     """
-    branch, lease = edits
+    branch, lease, *along = edits
     try:
         store.commit(edits)
     except (RefMoved, WaitUntil, GitFailed):
         if repo.read_ref(branch.ref) != branch.new:
             raise
-        with contextlib.suppress(RefMoved, WaitUntil, GitFailed):
-            store.commit([lease])
+        for late in (lease, *along):
+            with contextlib.suppress(RefMoved, WaitUntil, GitFailed):
+                store.commit([late])
 
 
 # --- state commits of people -----------------------------------------------------------------
@@ -248,4 +281,5 @@ __all__ = [
     "state_subject",
     "write_answer",
     "write_state",
+    "write_step",
 ]

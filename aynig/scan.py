@@ -50,6 +50,8 @@ class Tip(NamedTuple):
     time: int
     state: str
     fault: bool = False
+    # The branch of the task that this one is a child of; empty for none.
+    parent: str = ""
 
     @property
     def actionable(self) -> bool:
@@ -67,8 +69,10 @@ class Scan:
         wanted: Callable[[str], bool],
         *,
         reader: Callable[[Path, tuple[str, ...]], RefReader] = RefReader,
+        parent_of: Callable[[str, bytes], str] = lambda oid, message: "",
     ) -> None:
-        """`reader` is what looks at the refs of a git directory."""
+        """`reader` is what looks at the refs of a git directory, `parent_of` says of a tip with a
+        state, by oid and message, of which branch it is a child."""
         self._repo = repo
         self._read = read
         # Whether a branch is one that this runner works on.
@@ -78,6 +82,9 @@ class Scan:
         self._tips: dict[str, Tip] = {}
         # The branches at each actionable commit: one commit is dispatched once.
         self._sharing: dict[str, set[str]] = {}
+        self._parent_of = parent_of
+        # The branches that are children of each, by the full ref of the parent.
+        self._children: dict[str, set[str]] = {}
         self._changes: list[RefChange] = []
         self._fresh: list[tuple[str, int]] = []
         self._settled = True
@@ -154,8 +161,15 @@ class Scan:
         with self._mutex:
             return frozenset(self._sharing.get(oid, ()))
 
+    def children(self, ref: str) -> frozenset[str]:
+        """The branches that say that this one is their parent."""
+        with self._mutex:
+            return frozenset(self._children.get(ref, ()))
+
     def _set(self, ref: str, oid: str | None) -> None:
         before = self._tips.pop(ref, None)
+        if before is not None and before.parent:
+            self._children.get(HEADS + before.parent, set()).discard(ref)
         if before is not None and before.oid in self._sharing:
             self._sharing[before.oid].discard(ref)
             if not self._sharing[before.oid]:
@@ -164,6 +178,8 @@ class Scan:
             return
         tip = self._tips[ref] = self._read_tip(oid)
         self._fresh.append((tip.oid, tip.time))
+        if tip.parent:
+            self._children.setdefault(HEADS + tip.parent, set()).add(ref)
         if tip.actionable:
             self._sharing.setdefault(oid, set()).add(ref)
 
@@ -175,7 +191,8 @@ class Scan:
         said = self._read(message)
         if said is None:
             return Tip(oid, time, "")
-        return Tip(oid, time, said.state, fault=bool(said.fault))
+        parent = "" if said.fault else self._parent_of(oid, message)
+        return Tip(oid, time, said.state, fault=bool(said.fault), parent=parent)
 
 
 @contextlib.contextmanager

@@ -36,6 +36,7 @@ from aynig.runs import RunArchive
 from aynig.scan import Scan
 from aynig.settings import HERE, Settings, matches, override, read_settings
 from aynig.text import quote, shell_word
+from aynig.threads import Threads
 
 _TASK_COMMAND = re.compile(r"`(aynig (?:retry|cancel) [^`]+)`")
 
@@ -57,6 +58,7 @@ class Site:
     archive: RunArchive
     answers: AnswerIndex
     scan: Scan
+    threads: Threads
     executor: Executor
     executed_by: str
     # Where the tasks are those of a remote: `repo` is the mirror of it then.
@@ -89,10 +91,15 @@ def reader(settings: Settings) -> functools.partial[Statement | None]:
     return functools.partial(dialects.read, limits=limits_of(settings))
 
 
-def make_scan(repo: Repo, settings: Settings) -> Scan:
+def make_scan(repo: Repo, settings: Settings, threads: Threads | None = None) -> Scan:
     """The branches that the operator wants worked on."""
     glance = functools.partial(dialects.glance, limits=limits_of(settings))
-    return Scan(repo, glance, lambda ref: matches(settings, branch_of(ref)))
+    return Scan(
+        repo,
+        glance,
+        lambda ref: matches(settings, branch_of(ref)),
+        parent_of=(threads or Threads(repo, reader(settings))).parent_of,
+    )
 
 
 def limits_of(settings: Settings) -> Limits:
@@ -154,7 +161,8 @@ def make_site(
     archive = RunArchive(repo.home)
     read = reader(settings)
     place = worktree_place(repo, settings)
-    scan = make_scan(repo, settings)
+    threads = Threads(repo, read)
+    scan = make_scan(repo, settings, threads)
     return Site(
         name=repo.name if clone is None or line is None else f"{clone.name}:{line.name}",
         repo=repo,
@@ -178,6 +186,7 @@ def make_site(
             repo, read, scan.take_fresh_tips, mirror.take_fresh_leases if mirror else tuple
         ),
         scan=scan,
+        threads=threads,
         executor=SubprocessExecutor(),
         executed_by=_executed_by(),
         mirror=mirror,

@@ -21,6 +21,7 @@ from aynig.reconcile import Reconciler
 from aynig.scan import Scan, actionable
 from aynig.settings import Settings
 from aynig.site import Site
+from aynig.threads import Threads
 from tests.machines.parts import (
     NOWHERE,
     Machine,
@@ -54,7 +55,8 @@ def make_site(machine: Machine, holder: Holder, make_leases: MakeLeases = Leases
 
     mirror = Mirror(repo, MemoryRemote(machine), local, reader=reader)
     store = SharedRefs(mirror, local)
-    scan = Scan(repo, read, lambda ref: True, reader=reader)
+    threads = Threads(repo, read)
+    scan = Scan(repo, read, lambda ref: True, reader=reader, parent_of=threads.parent_of)
     pool = MemoryPool(machine)
     leases = make_leases(
         repo,
@@ -78,6 +80,7 @@ def make_site(machine: Machine, holder: Holder, make_leases: MakeLeases = Leases
         archive=cast(Any, MemoryArchive()),
         answers=AnswerIndex(repo, read, scan.take_fresh_tips, mirror.take_fresh_leases),
         scan=scan,
+        threads=threads,
         executor=MemoryExecutor(machine, pool),
         executed_by=holder.runner,
         mirror=mirror,

@@ -1,0 +1,182 @@
+"""The thread of a task: its own history, folded one commit at a time. Pure.
+
+From the tip down, an answer leads to the commit that it answers, so what a script committed in
+between is never read: whatever it claims there, it claims in vain. A state commit of a person
+continues the thread where the commit below it carries a state that has not ended well; otherwise it
+begins a new one. `threads` reads the commits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from aynig.durations import parse_duration
+from aynig.model import Field, Statement
+
+# A person's commit on top of one of these begins another task, unless it says that it goes on.
+_OVER = frozenset({"done", "failed", "canceled"})
+# Fields of commits that go on with a task that has ended; each names the commit below.
+_GOES_ON = ("retry-of", "reopens")
+# The field of a first commit that could be taken for the next one of the task below it.
+BEGINS = "begins"
+# What people say to a proposal; it is judged by the next step.
+REPLIES = frozenset({"approved", "rejected", "answered"})
+_NUMBER = re.compile(r"-?[0-9]{1,9}")
+# Longest that priorities of people's fields may be.
+_PRIORITIES = range(-100, 101)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A commit of a thread, as far as it matters for the fold."""
+
+    oid: str
+    time: int
+    tree: str
+    # First parent; empty for a commit without one.
+    parent: str
+    statement: Statement
+
+
+@dataclass(frozen=True, slots=True)
+class Thread:
+    """What the history of a task comes to at one commit of it."""
+
+    # The commit that began the task, and its committer time.
+    start: str
+    began: int
+    # The branch of the task that this one is a child of; empty for none.
+    parent: str = ""
+    depends_on: tuple[str, ...] = ()
+    resources: tuple[str, ...] = ()
+    priority: int | None = None
+    # In seconds from the beginning.
+    deadline: float | None = None
+    autonomy: str = ""
+    # The state that ran last, and the commit of it; empty before the first answer.
+    ran: str = ""
+    # Answers so far, and iterations of the loop that the tip is in.
+    steps: int = 0
+    iterations: int = 0
+    # Answers in a row, of the state that ran last, that changed no file; that failed alike.
+    unchanged: int = 0
+    failure: str = ""
+    failures: int = 0
+    # How often a task that this one depends on was sent back to work by it.
+    reopened: int = 0
+    # Children that a join has settled, as `branch@oid`.
+    settled: frozenset[str] = frozenset()
+
+
+def continues(commit: Told, below: Statement | None) -> bool:
+    """Does a person's state commit go on with the task of the commit below it?
+
+    One that names a parent of its own is a child that was started there.
+    """
+    said = commit.statement
+    if below is None:
+        return False
+    if any(said.value(key) == commit.parent for key in _GOES_ON):
+        return True
+    return below.state not in _OVER and said.value("parent") is None and not said.value(BEGINS)
+
+
+def begin(commit: Told) -> Thread:
+    """The thread of a task that a commit begins."""
+    return _with_fields(Thread(start=commit.oid, began=commit.time), commit.statement)
+
+
+def follow(before: Thread, commit: Told, answered: Told | None) -> Thread:
+    """The thread after one more commit; `answered` is what it answers, None for a person's."""
+    if answered is None:
+        return _with_fields(_after_person(before, commit), commit.statement)
+    return _after_answer(before, commit, answered)
+
+
+def _after_person(before: Thread, commit: Told) -> Thread:
+    """A person has looked at it: what went wrong in a row until now counts no more."""
+    if commit.statement.state in REPLIES:
+        return before
+    same = commit.statement.state == before.ran and commit.statement.value("resumes") is None
+    return replace(
+        before,
+        iterations=before.iterations if same else 0,
+        unchanged=0,
+        failure="",
+        failures=0,
+    )
+
+
+def _after_answer(before: Thread, commit: Told, answered: Told) -> Thread:
+    statement, ran = commit.statement, answered.statement.state
+    if statement.value("step") is not None:
+        return _after_step(before, statement)
+    again = ran == before.ran
+    failure = statement.value("failure") or ""
+    unchanged = commit.tree == answered.tree
+    return replace(
+        before,
+        ran=ran,
+        steps=before.steps + 1,
+        iterations=_count(statement.value("iteration")) if again_in(statement, ran) else 0,
+        unchanged=(before.unchanged if again else 0) + 1 if unchanged else 0,
+        failure=failure,
+        failures=(before.failures if again and failure == before.failure else 0) + 1
+        if failure
+        else 0,
+        reopened=before.reopened + (statement.value("reopened") is not None),
+    )
+
+
+def again_in(statement: Statement, state: str) -> bool:
+    """Does an answer lead to this state, at once or when it is approved?"""
+    return state in (statement.state, statement.value("proposes"))
+
+
+def _after_step(before: Thread, statement: Statement) -> Thread:
+    settled = {*statement.values("joined"), *statement.values("left-out")}
+    return replace(before, settled=before.settled | settled) if settled else before
+
+
+def _with_fields(thread: Thread, statement: Statement) -> Thread:
+    """What a person's commit says of the whole task; what it does not say stays."""
+    changes: dict[str, object] = {}
+    for key in ("depends-on", "resource"):
+        values = statement.values(key)
+        if values:
+            changes["depends_on" if key == "depends-on" else "resources"] = unique(values)
+    for key in ("parent", "autonomy"):
+        value = statement.value(key)
+        if value:
+            changes[key] = value
+    priority = statement.value("priority")
+    if priority is not None and _NUMBER.fullmatch(priority) and int(priority) in _PRIORITIES:
+        changes["priority"] = int(priority)
+    deadline = statement.value("deadline")
+    if deadline is not None:
+        with contextlib.suppress(ValueError):
+            changes["deadline"] = parse_duration(deadline)
+    return replace(thread, **changes) if changes else thread  # type: ignore[arg-type]
+
+
+def unique(values: Iterable[str]) -> tuple[str, ...]:
+    """The values in their order, each once."""
+    return tuple(dict.fromkeys(values))
+
+
+def carried(statement: Statement) -> list[Field]:
+    """The fields that every answer takes over from the commit that it answers.
+
+    So the tip alone tells whose child a task is, also to somebody who walks no history.
+    """
+    parent = statement.value("parent")
+    return [Field("parent", parent)] if parent else []
+
+
+def _count(text: str | None) -> int:
+    """`4` of `4/50`; 0 for what is no count."""
+    number = (text or "").partition("/")[0]
+    return int(number) if number.isascii() and number.isdigit() and len(number) < 10 else 0
