@@ -7,23 +7,43 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from aynig import trailers
+from aynig.attempts import attempt_fields
 from aynig.dialects import Dialect, by_name, check_state
 from aynig.durations import format_duration
 from aynig.errors import UsageError
-from aynig.model import RESERVED_STATES, Field, Plan, Response, RunResult, Statement, Trailer
+from aynig.model import (
+    HELD_STATES,
+    RESERVED_STATES,
+    Field,
+    Plan,
+    Response,
+    RunResult,
+    Statement,
+    Trailer,
+)
+from aynig.policies.fallback import STALLED, way_on
+from aynig.policies.loop import AGAIN, LIMIT, Iteration, LoopVerdict
+from aynig.policies.loop import judge as judge_loop
 from aynig.text import escape, shorten
+from aynig.thread import unique
+from aynig.workflow import FAILURE, TEMPFAIL, TIMEOUT, VERIFICATION
 
-TEMPFAIL = 75
+TEMPFAIL_STATUS = 75
 
 # The daemon's own testimony: a script that writes these is not believed.
 RESERVED_FIELDS = frozenset(
     {
         "answers", "run", "runner", "executed-by", "attempt", "exit", "signal", "duration",
-        "script", "rescue", "stopped", "fault",
+        "script", "rescue", "stopped", "fault", "step", "overruled", "failed-attempt", "failure",
+        "iteration", "loop", "verified", "failed-scenario", "judged-by", "compensates", "then",
+        "escalated", "proposes", "proposal", "approves", "approved-by", "approvals", "rejects",
+        "replies-to", "retry-of", "resumes", "cancels", "begins", "parent", "child", "child-state",
+        "joined", "left-out", "conflict", "reopened", "reopened-by",
     }
 )  # fmt: skip
 
 SUBJECT_WIDTH = 120
+FAILURE_WIDTH = 160
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +56,8 @@ class Reply:
     fields: tuple[Field, ...] = ()
     trailers: tuple[Trailer, ...] = ()
     fault: str = ""
+    # What it says and may not say: fields of the daemon's own.
+    overruled: tuple[str, ...] = ()
 
 
 def read_reply(raw: bytes, dialect: Dialect) -> Reply:
@@ -52,7 +74,13 @@ def read_reply(raw: bytes, dialect: Dialect) -> Reply:
         fields=tuple(field for field in fields if field.key not in RESERVED_FIELDS),
         trailers=others,
         fault=_state_fault(state) or _field_fault(dialect, fields, others),
+        overruled=reserved(fields),
     )
+
+
+def reserved(fields: Iterable[Field]) -> tuple[str, ...]:
+    """The keys among these that only the daemon may write, each once."""
+    return unique(field.key for field in fields if field.key in RESERVED_FIELDS)
 
 
 def _field_fault(dialect: Dialect, fields: Iterable[Field], others: Iterable[Trailer]) -> str:
@@ -101,40 +129,160 @@ class Verdict:
     # The script's last commit is the answer as it is (dwp).
     is_own_commit: bool
     fault: str
+    # What the policies have to say in the answer.
+    told: tuple[Field, ...] = ()
+    # Is the next state one for a person, who has to be told what there is to know?
+    to_person: bool = False
 
 
-def asks_for_retry(result: RunResult, left: Left) -> bool:
-    """Exit status 75, EX_TEMPFAIL of sysexits(3), and nothing else gone wrong."""
-    return result.exit == TEMPFAIL and not result.stopped and not result.fault and not left.fault
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What aynig found out about a run, beside what the script says of itself."""
+
+    # Why what it did can't be accepted; empty where it can.
+    fault: str = ""
+    # The score of its verification, where there was one, and what may be told of it.
+    verified: str = ""
+    enough: bool = True
+    told: tuple[Field, ...] = ()
+    # Where its state is a loop.
+    iteration: Iteration | None = None
+    # The last line of its output, by which failures are told apart.
+    last_line: str = ""
 
 
-def judge(plan: Plan, result: RunResult, left: Left) -> Verdict:
+NOTHING_FOUND = Findings()
+
+
+def ending_of(result: RunResult, left: Left, findings: Findings = NOTHING_FOUND) -> str:
+    """How a run ended: a word of `workflow.ENDINGS`, empty for a success."""
+    if result.stopped == "timeout":
+        return TIMEOUT
+    if result.stopped or result.fault or left.fault or findings.fault:
+        return FAILURE
+    if result.exit == TEMPFAIL_STATUS:
+        return TEMPFAIL
+    if result.exit != 0 or _answer_fault(left):
+        return FAILURE
+    return "" if findings.enough else VERIFICATION
+
+
+def judge(plan: Plan, result: RunResult, left: Left, findings: Findings = NOTHING_FOUND) -> Verdict:
     """The answer, looked for in the order of design section 1.4.
 
     A run that was ended from outside, or whose result is unusable, has failed whatever it wrote
     before: a script killed half-way may have answered too early.
     """
-    fault = result.fault or left.fault or _answer_fault(left)
-    ended = bool(result.stopped) or result.signal is not None or bool(fault)
-    own_state = left.own.state if left.own is not None and not ended else None
-    reply_state = None if ended else left.reply.state
-    succeeded = result.succeeded and not fault
-    state = own_state or reply_state or _configured(plan, succeeded)
+    fault = result.fault or left.fault or findings.fault or _answer_fault(left)
+    ending = ending_of(result, left, findings)
+    believed = not (result.stopped or result.signal is not None or fault) and findings.enough
+    said = _said(plan, left) if believed else _Said()
+    way = _way(plan, ending, said.state, findings)
     dialect = by_name(plan.event.statement.dialect)
     return Verdict(
         response=Response(
-            state=state,
-            subject=_subject(plan, state, result, left, fault, succeeded),
+            state=way.state,
+            subject=_subject(plan, way, result, left, fault, findings),
             body=left.reply.body,
             # What is malformed can't be written into a commit; the file itself is kept.
             fields=() if left.reply.fault else left.reply.fields,
             trailers=() if left.reply.fault else left.reply.trailers,
         ),
-        succeeded=succeeded,
-        lands_commits=succeeded or own_state is not None,
-        is_own_commit=own_state is not None and not dialect.adds_response,
+        succeeded=not ending,
+        lands_commits=not ending or said.own,
+        is_own_commit=said.own and not dialect.adds_response,
         fault=fault,
+        told=_told(plan, result, left, findings, way, ending, said),
+        to_person=way.to_person,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """The state that the script names, where it counts, and whether its own commit does."""
+
+    state: str | None = None
+    own: bool = False
+    # A state that it named in vain.
+    overruled: str = ""
+
+
+def _said(plan: Plan, left: Left) -> _Said:
+    own = left.own.state if left.own is not None else None
+    state = own or left.reply.state
+    if state is not None and state not in HELD_STATES and (plan.settings.loop or plan.thread.then):
+        # Out of a loop leads a promise, and out of a compensation what failed before it.
+        return _Said(overruled=state)
+    return _Said(state, own is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """The next state, and why."""
+
+    state: str
+    then: str = ""
+    to_person: bool = False
+    # What a loop makes of the iteration.
+    loop: LoopVerdict | None = None
+
+
+def _way(plan: Plan, ending: str, said: str | None, findings: Findings) -> _Way:
+    settings = plan.settings
+    if settings.loop is not None and findings.iteration is not None and said is None:
+        verdict = judge_loop(settings.loop, findings.iteration)
+        if verdict.word == AGAIN:
+            return _Way(plan.event.state, loop=verdict)
+        if verdict.word == LIMIT:
+            state = settings.loop.on_limit or settings.escalate
+            return _Way(state or STALLED, to_person=settings.loop.on_limit is None, loop=verdict)
+        return _Way(settings.next or "done", loop=verdict)
+    if not ending:
+        return _Way(said or plan.thread.then or settings.next or "done")
+    autonomy = plan.thread.autonomy or plan.workflow.autonomy
+    way = way_on(settings, said=said, autonomy=autonomy)
+    return _Way(way.state, way.then, way.to_person)
+
+
+def _told(
+    plan: Plan,
+    result: RunResult,
+    left: Left,
+    findings: Findings,
+    way: _Way,
+    ending: str,
+    said: _Said,
+) -> tuple[Field, ...]:
+    """What the policies have to say in the answer."""
+    found = attempt_fields(plan.past)
+    if findings.verified:
+        found.append(Field("verified", findings.verified))
+    found += findings.told
+    if way.loop is not None and plan.settings.loop is not None and findings.iteration is not None:
+        number = f"{findings.iteration.number}/{plan.settings.loop.limit}"
+        found += [Field("iteration", number), Field("loop", way.loop.word)]
+    if ending:
+        found.append(Field("failure", failure_text(result, left, findings)))
+    if way.then:
+        found += [Field("compensates", plan.event.origin), Field("then", way.then)]
+    if way.to_person:
+        found.append(Field("escalated", plan.event.origin))
+    own = reserved(left.own.fields) if left.own is not None else ()
+    overruled = unique([*left.reply.overruled, *own, *([said.overruled] if said.overruled else [])])
+    return (*found, *(Field("overruled", key) for key in overruled))
+
+
+def failure_text(result: RunResult, left: Left, findings: Findings) -> str:
+    """How a run failed, in one line by which equal failures are known."""
+    fault = left.fault or findings.fault or _answer_fault(left)
+    text = outcome(result, fault)
+    if not findings.enough and not fault:
+        text = f"verification: {findings.verified}"
+    elif result.stopped == "timeout":
+        # The time it took differs from run to run.
+        text = "timed out"
+    last = f": {findings.last_line}" if findings.last_line and not fault else ""
+    return shorten(escape(" ".join(f"{text}{last}".split())), FAILURE_WIDTH) or "failed"
 
 
 def _answer_fault(left: Left) -> str:
@@ -147,20 +295,18 @@ def _answer_fault(left: Left) -> str:
     return left.reply.fault
 
 
-def _configured(plan: Plan, succeeded: bool) -> str:
-    if succeeded:
-        return plan.settings.next or "done"
-    return plan.settings.on_failure or "failed"
-
-
 def _subject(
-    plan: Plan, state: str, result: RunResult, left: Left, fault: str, succeeded: bool
+    plan: Plan, way: _Way, result: RunResult, left: Left, fault: str, findings: Findings
 ) -> str:
     """`review-needed -> approved: 2 findings fixed`: `git log --graph` reads as a dashboard."""
     said = left.reply.subject or (left.own.subject if left.own is not None else "")
-    reason = "" if succeeded else outcome(result, fault)
-    told = "; ".join(part for part in (reason, said) if part)
-    head = f"{plan.event.state} -> {state}"
+    ending = ending_of(result, left, findings)
+    reason = "" if ending in ("", VERIFICATION) else outcome(result, fault)
+    score = f"verified {findings.verified}" if findings.verified else ""
+    turn = way.loop.detail if way.loop is not None else ""
+    undoes = f"to undo, then {way.then}" if way.then else ""
+    told = "; ".join(part for part in (turn, reason, score, undoes, said) if part)
+    head = f"{plan.event.state} -> {way.state}"
     return shorten(f"{head}: {escape(told)}" if told else head, SUBJECT_WIDTH)
 
 

@@ -9,8 +9,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from aynig.answer import Left, Reply, asks_for_retry, judge, outcome, read_reply
+from aynig.answer import (
+    Findings,
+    Left,
+    Reply,
+    ending_of,
+    failure_text,
+    judge,
+    outcome,
+    read_reply,
+)
 from aynig.branchlease import ADVANCED, OURS, BranchLease
+from aynig.conduct import misconduct
 from aynig.dialects import by_name
 from aynig.durations import parse_duration
 from aynig.ending import Ended, Finished, Pending, conclude, set_back_if_lost
@@ -33,14 +43,16 @@ from aynig.executors.output import tail_of
 from aynig.facts import named_commit
 from aynig.git.history import last_state_commit
 from aynig.git.worktree import Harvest, Worktree
+from aynig.iterations import iteration_of
 from aynig.lease import RENEWALS
-from aynig.model import RESCUES, Deferral, Lease, Plan, RunResult, Statement
+from aynig.model import RESCUES, Attempt, Deferral, Lease, Plan, RunResult, Statement
 from aynig.onbranch import read_working
-from aynig.policies import deferral as retries
+from aynig.policies import retries
 from aynig.renewal import Renewal
 from aynig.rescue import rescue_work
 from aynig.respond import Answer, write_answer
 from aynig.site import Site
+from aynig.workflow import TEMPFAIL, VERIFICATION
 
 # What the answer says beside the script's own words: a subject, the end of the output, testimony.
 # It has to be within the limits of a message as well, or nobody could read it.
@@ -110,11 +122,25 @@ class Execution:
         left = self._left(harvest, fault)
         if result.stopped in ("drained", "moved", "canceled", "lease-lost"):
             return self._give_up(result, harvest)
-        if asks_for_retry(result, left):
-            deferred = self._defer(result, left, harvest)
+        findings = self._findings(result, left, harvest)
+        if ending_of(result, left, findings):
+            deferred = self._defer(result, left, findings, harvest)
             if deferred is not None:
                 return deferred
-        return self._answer(result, left, harvest)
+        return self._answer(result, left, findings, harvest)
+
+    def _findings(self, result: RunResult, left: Left, harvest: Harvest | None) -> Findings:
+        """What the run did and did not do, whatever it says of itself."""
+        site, plan = self._site, self._plan
+        found = Findings()
+        tree = harvest.tree if harvest is not None else plan.event.tree
+        if not ending_of(result, left, found) or left.own is not None:
+            found = replace(found, fault=misconduct(site.repo, plan, harvest, left))
+        good = not ending_of(result, left, found)
+        if not good:
+            found = replace(found, last_line=_last_line(self._last_words()))
+        iteration = iteration_of(site.repo, plan, left, self._folder, tree, good=good)
+        return replace(found, iteration=iteration)
 
     # --- run ---------------------------------------------------------------------------------
 
@@ -281,8 +307,10 @@ class Execution:
 
     # --- answer --------------------------------------------------------------------------------
 
-    def _answer(self, result: RunResult, left: Left, harvest: Harvest | None) -> Ended:
-        verdict = judge(self._plan, result, left)
+    def _answer(
+        self, result: RunResult, left: Left, findings: Findings, harvest: Harvest | None
+    ) -> Ended:
+        verdict = judge(self._plan, result, left, findings)
         kept = self._folder.worktree
         write = functools.partial(
             write_answer,
@@ -317,14 +345,31 @@ class Execution:
             return tail_of(self._folder.output)
         return ""
 
-    def _defer(self, result: RunResult, left: Left, harvest: Harvest | None) -> Finished | None:
-        """Give the task back for a later retry; None where it has asked often enough."""
-        verdict = retries.judge(self._plan.attempt, _asked_delay(left))
-        if verdict.delay is None:
+    def _defer(
+        self, result: RunResult, left: Left, findings: Findings, harvest: Harvest | None
+    ) -> Finished | None:
+        """Give the task back for another attempt; None where there is none any more."""
+        plan = self._plan
+        ending = ending_of(result, left, findings)
+        verdict = retries.judge(
+            plan.settings.retries,
+            ending,
+            len(plan.past),
+            _asked_delay(left),
+            retries.chance_of(plan.event.origin, plan.attempt),
+        )
+        if verdict.delay is None or (ending == VERIFICATION and plan.settings.loop is not None):
+            # Of a loop, the next iteration is the next try.
             return None
         kept = self._rescue(harvest)
-        reason = left.reply.subject or "exit 75"
-        reason = " ".join(reason.split())
+        changed = harvest is not None and harvest.tree != plan.event.tree
+        text = failure_text(result, left, findings)
+        if ending == TEMPFAIL and left.reply.subject:
+            text = left.reply.subject
+        reason = " ".join(text.split())
+        ended = result.started + result.duration
+        attempt = Attempt(ending, changed, kept, ended, reason)
+        self.lease = replace(self.lease, past=(*self.lease.past, attempt))
         try:
             deferral = self._put_off(verdict.delay, reason)
         except RefMoved as error:
@@ -362,6 +407,10 @@ class Execution:
         if harvest is None or (harvest.head == event.oid and not harvest.changed):
             return ""
         return rescue_work(self._site.repo, self._site.store, self.lease.run, event.branch, harvest)
+
+
+def _last_line(text: str) -> str:
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
 
 
 def _asked_delay(left: Left) -> float | None:

@@ -93,7 +93,10 @@ def gather(site: Site, event: Event) -> Grounds:
     thread = site.threads.of(event.origin)
     # One that can't be read whole, as in a shallow clone, is known from its tip on.
     thread = thread or Thread(start=event.origin, began=event.time)
-    case = Case(event, settings, workflow, thread, now)
+    ours = lease is not None and lease.trigger == event.oid
+    before = deferral or (lease if ours else None)
+    past = before.past if before is not None else ()
+    case = Case(event, settings, workflow, thread, past, now)
     may_start = live is None and isinstance(script, Script)
     facts = Facts(
         script=script,
@@ -109,6 +112,9 @@ def gather(site: Site, event: Event) -> Grounds:
         obstacle=_obstacle(site, event, script),
         default_timeout=site.settings.timeout,
         now=now,
+        past=past,
+        workflow=workflow,
+        thread=thread,
         first=first_ruling(site, case) if live is None else None,
         last=last_ruling(site, case) if may_start else None,
     )

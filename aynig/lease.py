@@ -14,10 +14,11 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from aynig.attempts import attempt_pairs, attempts_of
 from aynig.errors import GitFailed, LeaseLost, RefMoved, WaitUntil
 from aynig.git.refs import RefEdit, Refs
 from aynig.git.repo import Repo
-from aynig.model import LEASES, Deferral, Event, Holder, Lease
+from aynig.model import LEASES, Attempt, Deferral, Event, Holder, Lease
 from aynig.records import (
     Record,
     Sightings,
@@ -134,7 +135,14 @@ class Leases:
         latest = self.now() + max(deferral.seconds - seen, 0.0)
         return replace(deferral, not_before=min(deferral.not_before, latest))
 
-    def acquire(self, event: Event, seen: str | None, run: str, attempt: int) -> Lease:
+    def acquire(
+        self,
+        event: Event,
+        seen: str | None,
+        run: str,
+        attempt: int,
+        past: tuple[Attempt, ...] = (),
+    ) -> Lease:
         """Take the lease of a branch that was free when the lease ref was `seen`.
 
         Raises RefMoved when the branch or its lease is no longer what was seen.
@@ -151,6 +159,7 @@ class Leases:
             time=int(self.now()),
             agent=self._agent,
             roles=self._roles,
+            past=past,
         )
         lease = replace(lease, oid=self._write(lease))
         self._held.add(run)
@@ -270,6 +279,7 @@ class Leases:
                 *([("hold", deferral.hold)] if deferral.hold != "waiting" else []),
                 *([("answer", deferral.answer)] if deferral.answer else []),
                 *([("kept", deferral.kept)] if deferral.kept else []),
+                *attempt_pairs(deferral.past),
             ],
         )
         try:
@@ -293,6 +303,7 @@ class Leases:
             hold=hold,
             answer=answer,
             kept=kept,
+            past=lease.past,
         )
 
     def _write(self, lease: Lease) -> str:
@@ -308,6 +319,7 @@ class Leases:
                 ("seconds", f"{lease.seconds:g}"),
                 ("attempt", str(lease.attempt)),
                 *worker_pairs(lease.agent, lease.roles),
+                *attempt_pairs(lease.past),
                 # Two equal claims in one second would be the same object, and both would succeed.
                 ("nonce", uuid.uuid4().hex),
             ],
@@ -342,6 +354,7 @@ def _to_lease(name: str, record: Record) -> Lease:
         time=record.time,
         agent=agent,
         roles=roles,
+        past=attempts_of(fields),
     )
 
 
@@ -361,4 +374,5 @@ def _to_deferral(oid: str, fields: Mapping[str, str]) -> Deferral:
         hold=fields["hold"] if fields.get("hold") in _HOLDS else "waiting",
         answer=fields.get("answer", ""),
         kept=fields.get("kept", ""),
+        past=attempts_of(fields),
     )

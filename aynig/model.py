@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from aynig.workflow import StateSettings
+from aynig.workflow import StateSettings, Workflow
 
 HEADS = "refs/heads/"
 LEASES = "refs/aynig/lease/"
@@ -141,6 +141,56 @@ class ScriptProblem:
 
 
 @dataclass(frozen=True, slots=True)
+class Thread:
+    """What the history of a task comes to at one commit of it."""
+
+    # The commit that began the task, and its committer time.
+    start: str
+    began: int
+    # The branch of the task that this one is a child of; empty for none.
+    parent: str = ""
+    depends_on: tuple[str, ...] = ()
+    resources: tuple[str, ...] = ()
+    priority: int | None = None
+    # In seconds from the beginning.
+    deadline: float | None = None
+    autonomy: str = ""
+    # The state that ran last, and the commit of it; empty before the first answer.
+    ran: str = ""
+    # Answers so far, and iterations of the loop that the tip is in.
+    steps: int = 0
+    iterations: int = 0
+    # Answers in a row, of the state that ran last, that changed no file; that failed alike.
+    unchanged: int = 0
+    failure: str = ""
+    failures: int = 0
+    # How often a task that this one depends on was sent back to work by it.
+    reopened: int = 0
+    # Children that a join has settled, as `branch@oid`.
+    settled: frozenset[str] = frozenset()
+    # The commit that a person made last.
+    by_person: str = ""
+    # The state after the compensation that the tip asks for; empty where it asks for none.
+    then: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A run of a commit that failed and was to be repeated."""
+
+    # A word of `workflow.ENDINGS`.
+    ending: str
+    # Did it change any file?
+    changed: bool
+    # The ref that keeps what it left; empty where it left nothing.
+    rescue: str
+    # When it ended, in seconds since the epoch.
+    time: float
+    # How it ended, in a clause.
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """What aynig answers itself, without a script: the decision of a policy."""
 
@@ -173,6 +223,10 @@ class Plan:
     timeout: float
     # What is answered where no script runs; `script` is then NO_SCRIPT.
     step: Step | None = None
+    # The attempts at the same commit that failed before.
+    past: tuple[Attempt, ...] = ()
+    workflow: Workflow = field(default=Workflow())
+    thread: Thread = field(default=Thread("", 0))
 
 
 NO_SCRIPT = Script(path="", oid="", home="")
@@ -221,6 +275,7 @@ class Lease:
     # Who the holder takes tasks as: for people to read.
     agent: str = ""
     roles: tuple[str, ...] = ()
+    past: tuple[Attempt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +297,7 @@ class Deferral:
     # The response commit that is written already, and the ref that keeps it.
     answer: str = ""
     kept: str = ""
+    past: tuple[Attempt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

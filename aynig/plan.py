@@ -6,7 +6,7 @@ Pure: everything that has to be looked up is in `Facts`.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aynig.durations import format_duration
 from aynig.model import (
@@ -14,6 +14,7 @@ from aynig.model import (
     HELD_STATES,
     NO_SCRIPT,
     RESERVED_STATES,
+    Attempt,
     Deferral,
     Event,
     Hold,
@@ -22,12 +23,13 @@ from aynig.model import (
     Script,
     ScriptProblem,
     Step,
+    Thread,
     branch_of,
 )
 from aynig.policies.assignment import AssignmentVerdict
 from aynig.policies.dependencies import DependencyVerdict
 from aynig.text import escape, operand
-from aynig.workflow import StateSettings
+from aynig.workflow import StateSettings, Workflow
 
 # How soon a hold that no ref change ends is looked at again; doubled from look to look.
 FIRST_RECHECK = 1.0
@@ -61,6 +63,9 @@ class Facts:
     now: float
     # What a policy decides of the task whether or not there is a script for its state; what one
     # decides of a run that could start now.
+    past: tuple[Attempt, ...] = ()
+    workflow: Workflow = field(default=Workflow())
+    thread: Thread = field(default=Thread("", 0))
     first: Hold | Step | None = None
     last: Hold | Step | None = None
 
@@ -99,6 +104,9 @@ def _planned(event: Event, facts: Facts, script: Script, step: Step | None = Non
         attempt=facts.attempts + 1,
         timeout=facts.settings.timeout or facts.default_timeout,
         step=step,
+        past=facts.past,
+        workflow=facts.workflow,
+        thread=facts.thread,
     )
 
 

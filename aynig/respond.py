@@ -81,7 +81,7 @@ def write_answer(
     message = dialects.write(
         by_name(event.statement.dialect),
         response.state,
-        [*response.fields, *carried(event.statement), *testimony],
+        [*response.fields, *carried(event.statement), *verdict.told, *testimony],
         _foreign(response.trailers),
         response.subject,
         _body(response.body, "" if verdict.succeeded else output, rescue, kept),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from aynig.model import Event, Hold, Step
+from aynig.model import Attempt, Event, Hold, Step
 from aynig.site import Site
 from aynig.thread import Thread
 from aynig.workflow import StateSettings, Workflow
@@ -23,6 +23,8 @@ class Case:
     settings: StateSettings
     workflow: Workflow
     thread: Thread
+    # The attempts at this very commit that failed.
+    past: tuple[Attempt, ...]
     now: float
 
 

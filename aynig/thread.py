@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from aynig.durations import parse_duration
-from aynig.model import Field, Statement
+from aynig.model import Field, Statement, Thread
 
 # A person's commit on top of one of these begins another task, unless it says that it goes on.
 _OVER = frozenset({"done", "failed", "canceled"})
@@ -28,6 +28,18 @@ _NUMBER = re.compile(r"-?[0-9]{1,9}")
 # Longest that priorities of people's fields may be.
 _PRIORITIES = range(-100, 101)
 
+__all__ = [
+    "BEGINS",
+    "REPLIES",
+    "Thread",
+    "Told",
+    "begin",
+    "carried",
+    "continues",
+    "follow",
+    "unique",
+]
+
 
 @dataclass(frozen=True, slots=True)
 class Told:
@@ -39,36 +51,6 @@ class Told:
     # First parent; empty for a commit without one.
     parent: str
     statement: Statement
-
-
-@dataclass(frozen=True, slots=True)
-class Thread:
-    """What the history of a task comes to at one commit of it."""
-
-    # The commit that began the task, and its committer time.
-    start: str
-    began: int
-    # The branch of the task that this one is a child of; empty for none.
-    parent: str = ""
-    depends_on: tuple[str, ...] = ()
-    resources: tuple[str, ...] = ()
-    priority: int | None = None
-    # In seconds from the beginning.
-    deadline: float | None = None
-    autonomy: str = ""
-    # The state that ran last, and the commit of it; empty before the first answer.
-    ran: str = ""
-    # Answers so far, and iterations of the loop that the tip is in.
-    steps: int = 0
-    iterations: int = 0
-    # Answers in a row, of the state that ran last, that changed no file; that failed alike.
-    unchanged: int = 0
-    failure: str = ""
-    failures: int = 0
-    # How often a task that this one depends on was sent back to work by it.
-    reopened: int = 0
-    # Children that a join has settled, as `branch@oid`.
-    settled: frozenset[str] = frozenset()
 
 
 def continues(commit: Told, below: Statement | None) -> bool:
@@ -86,7 +68,9 @@ def continues(commit: Told, below: Statement | None) -> bool:
 
 def begin(commit: Told) -> Thread:
     """The thread of a task that a commit begins."""
-    return _with_fields(Thread(start=commit.oid, began=commit.time), commit.statement)
+    return _with_fields(
+        Thread(start=commit.oid, began=commit.time, by_person=commit.oid), commit.statement
+    )
 
 
 def follow(before: Thread, commit: Told, answered: Told | None) -> Thread:
@@ -107,6 +91,8 @@ def _after_person(before: Thread, commit: Told) -> Thread:
         unchanged=0,
         failure="",
         failures=0,
+        by_person=commit.oid,
+        then="",
     )
 
 
@@ -127,6 +113,7 @@ def _after_answer(before: Thread, commit: Told, answered: Told) -> Thread:
         failures=(before.failures if again and failure == before.failure else 0) + 1
         if failure
         else 0,
+        then=statement.value("then") or "",
         reopened=before.reopened + (statement.value("reopened") is not None),
     )
 

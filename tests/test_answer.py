@@ -14,7 +14,7 @@ from aynig.answer import (
     Left,
     Reply,
     Verdict,
-    asks_for_retry,
+    ending_of,
     exit_status,
     judge,
     outcome,
@@ -22,7 +22,7 @@ from aynig.answer import (
 )
 from aynig.dialects import AYNIG, DIALECTS, DWP
 from aynig.model import Field, Plan, RunResult, Trailer
-from aynig.workflow import StateSettings
+from aynig.workflow import TEMPFAIL, StateSettings
 from tests.values import plan, result, said
 
 CONFIGURED = StateSettings(next="merge", on_failure="repair")
@@ -232,7 +232,7 @@ def test_no_answer_file_breaks_the_reader(raw: bytes) -> None:
 def test_only_a_clean_exit_75_asks_for_a_later_retry(
     ended: RunResult, fault: str, asks: bool
 ) -> None:
-    assert asks_for_retry(ended, left(fault=fault)) is asks
+    assert (ending_of(ended, left(fault=fault)) == TEMPFAIL) is asks
 
 
 # --- words -----------------------------------------------------------------------------------
