@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import textwrap
+from dataclasses import fields
+from decimal import Decimal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aynig.config import (
-    LOCAL_GIT_VARIABLES,
-    MAX_BYTES,
-    MAX_NODES,
-    MAX_VALUE_BYTES,
-    parse_workflow,
-)
+from aynig.config import LOCAL_GIT_VARIABLES, parse_workflow
+from aynig.configvalues import MAX_VALUE_BYTES
 from aynig.errors import ConfigError
-from aynig.workflow import StateSettings, Workflow
+from aynig.policyconfig import DEPENDENCY_FAILURE, DIFFS, EXPECTATIONS, MERGES, SCORES
+from aynig.workflow import (
+    AFTER,
+    ALL,
+    AUTONOMY,
+    BEFORE,
+    ENDINGS,
+    Agent,
+    Approval,
+    Breaker,
+    ChildLimits,
+    Join,
+    Limits,
+    Loop,
+    Need,
+    Retries,
+    Scenarios,
+    StateSettings,
+    Verification,
+    Workflow,
+)
+from aynig.yamlfile import MAX_BYTES, MAX_NODES
 from tests.world import GitRepo
 
 WHERE = ".aynig/config.yaml at 3f2c9d1"
@@ -32,7 +51,7 @@ def refused(text: str | bytes) -> ConfigError:
         parsed(text)
     assert str(caught.value).startswith(WHERE)
     assert (str(caught.value) + caught.value.hint).isprintable()
-    assert caught.value.hint.endswith((".", '"'))
+    assert caught.value.hint.endswith((".", "?", '"'))
     return caught.value
 
 
@@ -241,7 +260,7 @@ def test_a_wrong_type_or_value_is_refused_where_it_stands(text: str, place: str)
         (state("on_failure: a"), "states.review.on_failure", "on-failure"),
         (state("on-fail: a"), "states.review.on-fail", "on-failure"),
         (state("time-out: 5"), "states.review.time-out", "timeout"),
-        (state("on: a"), "states.review.on", None),
+        (state("zone: a"), "states.review.zone", None),
         (state("script: a"), "states.review.script", None),
         (state("<<: {next: a}"), "states.review.'<<'", None),
         (state('"a\\u202eb": x'), r"states.review.'a\u202eb'", None),
@@ -399,6 +418,7 @@ PIECES = [
     *("states", "review", "next", "timeout", "env", "on-failure", "role", "no", "5m", "1"),
     *(":", ": ", "\n", "\n  ", "\n    ", "\n      ", "- ", "? ", "{", "}", "[", "]", ", ", "\t"),
     *("&a ", "*a", "!!str ", "!x", "!<", '"', "'", "\\U", "F", "|\n", ">-\n", "#", "---\n", "..."),
+    *("retries", "max", "limits", "verify", "join", "agents", "command", "start", "90%", "0.5"),
     *("<<", "%YAML ", "%TAG ", "@", "`", "~", "\x85", "\u2028", "\0", "é", "\ud800"),
 ]
 
@@ -417,19 +437,137 @@ def test_anything_is_a_workflow_or_a_config_error_on_one_line(text: str | bytes)
 NAMES = st.from_regex(r"[a-z0-9][a-z0-9_-]{0,12}", fullmatch=True).filter(
     lambda name: name not in {"working", "done", "failed", "canceled"}
 )
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
+WORDS = st.from_regex(r"[A-Za-z][A-Za-z0-9 .-]{0,8}[a-z]", fullmatch=True)
+PATHS = st.from_regex(r"[a-z]{1,4}(/[a-z]{1,4}){0,2}", fullmatch=True)
+COUNTS = st.none() | st.integers(1, 10**6)
+SECONDS = st.integers(1, 10**6).map(float)
+MONEY = st.none() | st.decimals(0, 10**6, places=2)
+NEEDS = st.one_of(
+    st.just(ALL),
+    st.builds(Need, st.integers(1, 99)),
+    st.builds(Need, st.none(), st.decimals(1, 99, places=1)),
+)
+
+
+def some(entries: st.SearchStrategy[str], least: int = 0) -> st.SearchStrategy[tuple[str, ...]]:
+    return st.lists(entries, min_size=least, max_size=3, unique=True).map(tuple)
+
+
+RETRIES = st.builds(
+    Retries,
+    max=st.integers(0, 1000),
+    backoff=st.integers(0, 10**6).map(float),
+    factor=st.integers(4, 400).map(lambda quarters: quarters / 4),
+    jitter=st.integers(0, 4).map(lambda quarters: quarters / 4),
+    on=some(st.sampled_from(ENDINGS), 1),
+)
+BREAKERS = st.builds(
+    Breaker,
+    no_change=COUNTS,
+    same_failure=COUNTS,
+    failures=COUNTS,
+    within=SECONDS,
+    pause=SECONDS,
+)
+LIMITS = st.builds(
+    Limits,
+    calls_per_hour=COUNTS,
+    concurrent=COUNTS,
+    cost_usd_per_task=MONEY,
+    cost_usd_per_day=MONEY,
+    tokens_per_task=COUNTS,
+    tokens_per_day=COUNTS,
+)
+JOINS = st.builds(
+    Join,
+    then=NAMES,
+    need=NEEDS,
+    merge=st.sampled_from(MERGES),
+    on_conflict=st.none() | NAMES,
+)
+LOOPS = st.builds(
+    Loop,
+    promise=st.none() | WORDS,
+    max_iterations=st.none() | st.integers(1, 10_000),
+    plan=st.none() | PATHS,
+    on_limit=st.none() | NAMES.filter(lambda name: name != "escalate"),
+)
+SCENARIOS = st.one_of(
+    st.builds(Scenarios, PATHS),
+    st.builds(Scenarios, PATHS, NAMES),
+    st.builds(Scenarios, PATHS, NAMES, PATHS),
+)
+VERIFICATIONS = st.builds(
+    Verification,
+    commands=some(TEXTS.filter(str.strip)),
+    scenarios=st.lists(SCENARIOS, min_size=1, max_size=2, unique=True).map(tuple),
+    need=NEEDS,
+    show=st.sampled_from(SCORES),
+    timeout=SECONDS | st.just(math.inf),
+    committed=st.booleans(),
+)
+APPROVALS = st.builds(
+    Approval,
+    when=st.sampled_from((BEFORE, AFTER)),
+    by=some(WORDS),
+    need=st.just(1),
+    show=st.sampled_from(DIFFS),
+    on_reject=st.none() | NAMES,
+)
+AGENTS = st.builds(
+    Agent,
+    name=NAMES,
+    role=st.none() | NAMES,
+    command=st.just(()) | st.tuples(PATHS, WORDS),
+    limits=st.none() | LIMITS,
+    identity=st.none() | WORDS.map("{} <a@b.example>".format),
+)
 SETTINGS = st.builds(
     StateSettings,
     next=st.none() | NAMES,
     on_failure=st.none() | NAMES,
-    timeout=st.none() | st.just(math.inf) | st.integers(1, 10**6).map(float),
+    timeout=st.none() | st.just(math.inf) | SECONDS,
     role=st.none() | NAMES,
     env=st.dictionaries(
         st.from_regex(r"[A-Z_][A-Z0-9_]{0,8}", fullmatch=True).filter(
             lambda name: not name.startswith(("AYNIG_", "GIT_"))
         ),
-        st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20),
+        TEXTS,
         max_size=3,
     ).map(lambda env: tuple(env.items())),
+    agent=st.none() | NAMES,
+    retries=st.none() | RETRIES,
+    compensate=st.none() | NAMES,
+    escalate=st.none() | NAMES,
+    on_dependency_failure=st.sampled_from(DEPENDENCY_FAILURE),
+    join=st.none() | JOINS,
+    on_child=st.none() | NAMES,
+    loop=st.none() | LOOPS,
+    breaker=st.none() | BREAKERS,
+    limits=st.none() | LIMITS,
+    verify=st.none() | VERIFICATIONS,
+    expect=st.none() | st.sampled_from(EXPECTATIONS),
+    approval=st.none() | APPROVALS,
+    checkpoint=st.booleans(),
+    resources=some(PATHS),
+    deadline=st.none() | SECONDS,
+    priority=st.none() | st.integers(-100, 100),
+    may_change=some(PATHS),
+)
+WORKFLOWS = st.builds(
+    Workflow,
+    states=st.dictionaries(NAMES, SETTINGS, max_size=3).map(lambda found: tuple(found.items())),
+    agents=st.lists(AGENTS, max_size=2, unique_by=lambda agent: agent.name).map(tuple),
+    limits=st.none() | LIMITS,
+    children=st.builds(
+        ChildLimits, st.integers(0, 100), st.integers(0, 10**6), st.integers(0, 10**6)
+    ),
+    people_only=some(NAMES),
+    signed=st.booleans(),
+    allowed_signers=PATHS,
+    autonomy=st.none() | st.sampled_from(AUTONOMY),
+    start=some(NAMES),
 )
 
 
@@ -437,23 +575,50 @@ def quoted(text: str) -> str:
     return '"' + "".join(f"\\U{ord(character):08x}" for character in text) + '"'
 
 
+def flow(value: object) -> str:
+    """A value as YAML writes it on one line; a frozen value as a mapping of what it says."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return quoted(value)
+    if isinstance(value, Need | int | Decimal):
+        return str(value)
+    if isinstance(value, float):
+        return "none" if math.isinf(value) else f"{value:g}" if value < 1000 else f"{value:.0f}"
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(flow, value))}]"
+    assert dataclasses.is_dataclass(value)
+    given = {one.name.replace("_", "-"): getattr(value, one.name) for one in fields(value)}
+    given = {"resource" if key == "resources" else key: said for key, said in given.items()}
+    return mapping({key: said for key, said in given.items() if said not in (None, (), "")})
+
+
+def mapping(given: dict[str, object]) -> str:
+    return f"{{{', '.join(f'{key}: {flow(said)}' for key, said in given.items())}}}"
+
+
+def of_state(settings: StateSettings) -> str:
+    env = f", env: {mapping({quoted(key): value for key, value in settings.env})}"
+    text = flow(dataclasses.replace(settings, env=()))
+    return text[:-1] + (env if settings.env else "") + "}"
+
+
+def of_agent(agent: Agent) -> str:
+    return flow(agent).replace(f"name: {quoted(agent.name)}", "").replace("{, ", "{")
+
+
 def written(workflow: Workflow) -> str:
-    lines = ["states:"]
-    for name, one in workflow.states:
-        lines.append(f'  "{name}":')
-        lines += [f'    next: "{one.next}"'] * bool(one.next)
-        lines += [f'    on-failure: "{one.on_failure}"'] * bool(one.on_failure)
-        if one.timeout is not None:
-            lines.append(f"    timeout: {'none' if math.isinf(one.timeout) else int(one.timeout)}")
-        lines += [f'    role: "{one.role}"'] * bool(one.role)
-        lines += ["    env:"] * bool(one.env)
-        lines += [f'      "{key}": {quoted(value)}' for key, value in one.env]
+    lines = ["states:", *(f'  "{name}": {of_state(one)}' for name, one in workflow.states)]
+    lines += ["agents:", *(f'  "{agent.name}": {of_agent(agent)}' for agent in workflow.agents)]
+    lines.append(f"signed: {'required' if workflow.signed else 'no'}")
+    for name in ("limits", "children", "people_only", "allowed_signers", "autonomy", "start"):
+        said = getattr(workflow, name)
+        if said not in (None, ()):
+            lines.append(f"{name.replace('_', '-')}: {flow(said)}")
     return "\n".join(lines)
 
 
 @settings(derandomize=True, max_examples=200, deadline=None)
-@given(
-    st.dictionaries(NAMES, SETTINGS, max_size=4).map(lambda found: Workflow(tuple(found.items())))
-)
+@given(WORKFLOWS)
 def test_a_workflow_that_is_written_down_is_read_back(workflow: Workflow) -> None:
     assert parsed(written(workflow)) == workflow

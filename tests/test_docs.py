@@ -14,7 +14,7 @@ import pytest
 import aynig
 from aynig.answer import RESERVED_FIELDS
 from aynig.cli.main import COMMANDS, cli
-from aynig.config import STATE_KEYS
+from aynig.config import RUN_KEYS
 from aynig.model import HELD_STATES
 from aynig.runs import new_run_id
 from aynig.settings import TABLE
@@ -229,7 +229,7 @@ def test_every_setting_is_in_the_table(row: object) -> None:
     assert setting.name == "jobs" or f"| `{setting.default}` |" in line or not setting.default
 
 
-@pytest.mark.parametrize("key", STATE_KEYS)
+@pytest.mark.parametrize("key", RUN_KEYS)
 def test_every_key_of_the_workflow_is_explained(key: str) -> None:
     assert f"| `states.<state>.{key}` |" in page("docs/operating.md")
     assert f"{key}:" in page("docs/protocol.md")

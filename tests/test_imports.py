@@ -16,7 +16,10 @@ PACKAGE = Path(aynig.__file__).parent
 ROWS: tuple[tuple[str, ...], ...] = (
     ("workflow",),
     ("errors", "text", "model", "resources", "runs"),
-    ("addresses", "durations", "trailers", "processes", "signatures", "wakesecret"),
+    ("addresses", "durations", "trailers", "processes", "signatures", "wakesecret", "yamlfile"),
+    ("configvalues",),
+    ("configplaces",),
+    ("policyconfig",),
     ("dialects", "config", "settings", "wakerequest"),
     (
         "git.command", "git.disk", "git.indexfile", "git.inert", "git.names", "git.patience",
@@ -131,7 +134,7 @@ def test_a_module_imports_only_from_rows_before_its_own(name: str) -> None:
         ("click", ("cli",)),
         ("rich", ("cli",)),
         ("watchdog", ("watch",)),
-        ("yaml", ("config",)),
+        ("yaml", ("yamlfile",)),
         # `githooks` asks whether the program that a hook will start does start.
         ("subprocess", ("git", "executors", "processes", "githooks")),
     ],

@@ -147,10 +147,10 @@ def test_what_is_commented_out_in_the_config_file_is_valid_too() -> None:
 
 
 def test_every_key_of_the_config_file_is_explained() -> None:
-    from aynig.config import STATE_KEYS
+    from aynig.config import RUN_KEYS
 
     lines = CONFIG.splitlines()
-    for key in STATE_KEYS:
+    for key in RUN_KEYS:
         place = next(
             number for number, line in enumerate(lines) if line.lstrip("# ").startswith(f"{key}:")
         )
