@@ -47,6 +47,8 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("environment", "answer"),
     ("conduct", "iterations"),
     ("onbranch",),
+    ("flow",),
+    ("flaws",),
     ("site",),
     ("rulings",),
     ("facts", "respond", "barred"),
