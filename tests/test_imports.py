@@ -20,6 +20,8 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("configvalues",),
     ("configplaces",),
     ("policyconfig",),
+    ("usage",),
+    ("usagefile",),
     ("dialects", "config", "settings", "wakerequest"),
     (
         "git.command", "git.disk", "git.indexfile", "git.inert", "git.names", "git.patience",
