@@ -41,6 +41,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     (
         "policies.assignment", "policies.breaker", "policies.contention", "policies.dependencies",
         "policies.fallback", "policies.loop", "policies.retries", "policies.setback",
+        "policies.deferral", "policies.verification",
     ),
     ("plan",),
     ("lease", "presence", "renewal", "sync"),
