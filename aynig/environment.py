@@ -32,29 +32,8 @@ def script_environment(
     log_level: str,
     identity: Identity | None,
 ) -> dict[str, str]:
-    """The whole environment of a script.
-
-    `outside` is our own, of which all `GIT_*` and `AYNIG_*` variables are left out: a hook's
-    `GIT_DIR` would send the script's git commands to another repository. `ceiling` keeps a
-    script that loses its `.git` file from finding a repository above its worktree. `identity`
-    is given where git has none configured, so that the script can commit.
-    """
-    found = {
-        name: value for name, value in outside.items() if not name.startswith(("GIT_", "AYNIG_"))
-    }
-    found["PATH"] = _path_with_aynig(found.get("PATH", os.defpath))
-    found["GIT_CEILING_DIRECTORIES"] = ceiling
-    # `git commit` would start it in the background, where it is a stray that ends with the script
-    # and leaves `objects/maintenance.lock`, which keeps the user's git from it for ever.
-    found |= {
-        "GIT_CONFIG_COUNT": "1",
-        "GIT_CONFIG_KEY_0": "maintenance.auto",
-        "GIT_CONFIG_VALUE_0": "false",
-    }
-    if identity is not None:
-        for role in ("AUTHOR", "COMMITTER"):
-            found[f"GIT_{role}_NAME"] = identity.name
-            found[f"GIT_{role}_EMAIL"] = identity.email
+    """The whole environment of a script; the arguments are those of `plain_environment`."""
+    found = plain_environment(outside, ceiling, identity)
     found.update(plan.settings.env)
     found.update(_trailer_variables(plan.event.statement))
     event = plan.event
@@ -77,6 +56,35 @@ def script_environment(
     elif event.statement.dialect == DWP.name:
         # Scripts of that dialect count on it: what fits, and the whole of it in the file.
         found["AYNIG_BODY"] = _beginning(body, _LONGEST_VARIABLE - len("AYNIG_BODY="))
+    return found
+
+
+def plain_environment(
+    outside: Mapping[str, str], ceiling: str, identity: Identity | None
+) -> dict[str, str]:
+    """What every program gets that aynig starts in a worktree.
+
+    `outside` is our own, of which all `GIT_*` and `AYNIG_*` variables are left out: a hook's
+    `GIT_DIR` would send the script's git commands to another repository. `ceiling` keeps a
+    script that loses its `.git` file from finding a repository above its worktree. `identity`
+    is given where git has none configured, so that the script can commit.
+    """
+    found = {
+        name: value for name, value in outside.items() if not name.startswith(("GIT_", "AYNIG_"))
+    }
+    found["PATH"] = _path_with_aynig(found.get("PATH", os.defpath))
+    found["GIT_CEILING_DIRECTORIES"] = ceiling
+    # `git commit` would start it in the background, where it is a stray that ends with the script
+    # and leaves `objects/maintenance.lock`, which keeps the user's git from it for ever.
+    found |= {
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": "maintenance.auto",
+        "GIT_CONFIG_VALUE_0": "false",
+    }
+    if identity is not None:
+        for role in ("AUTHOR", "COMMITTER"):
+            found[f"GIT_{role}_NAME"] = identity.name
+            found[f"GIT_{role}_EMAIL"] = identity.email
     return found
 
 

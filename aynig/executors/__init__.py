@@ -52,9 +52,10 @@ class Stop:
 class Control:
     """The line from other threads to one run. One per run; holds descriptors only while it lasts.
 
-    `tick` is called every `interval` seconds in the thread of the run, for as long as the
-    script lives, and has to return soon: nothing else happens meanwhile. LeaseLost ends the
-    run, any other exception is kept in `tick_problem` until a later tick succeeds.
+    A run may be several jobs, one after the other. `tick` is called every `interval` seconds in
+    the thread of the run, for as long as a job lasts, and has to return soon: nothing else happens
+    meanwhile. LeaseLost ends the run, any other exception is kept in `tick_problem` until a later
+    tick succeeds.
     """
 
     def __init__(self, tick: Callable[[], None] | None = None, interval: float = math.inf) -> None:
@@ -73,6 +74,7 @@ class Control:
         """Name what is to be called while the script lives; before the run begins."""
         self._tick = tick
         self._interval = interval
+        self._next_tick = time.monotonic() + interval
 
     def stop(self, reason: str, grace: float | None = None) -> None:
         """Ask the run to end; from any thread, also before it begins and after it ended.
@@ -105,7 +107,8 @@ class Control:
                 _poke(self._wake[1])
             read_end = self._wake[0]
         if self._tick is not None:
-            self._next_tick = time.monotonic() + self._interval
+            # One that was due between two jobs of one run is not put off by the next of them.
+            self._next_tick = min(self._next_tick, time.monotonic() + self._interval)
         try:
             yield read_end
         finally:

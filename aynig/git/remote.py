@@ -154,6 +154,17 @@ class Remote:
             self.line.know(wanted.values())
         return broken
 
+    def fetch_alone(self, oid: str) -> None:
+        """Bring one object of the remote, without the history of a commit where that can be done.
+
+        Raises Unreachable, Refused or Unwritable.
+        """
+        try:
+            self._fetch(["--depth=1"], oid)
+        except Refused:
+            # A server of plain files has no way to leave the history out.
+            self._fetch([], oid)
+
     def _fetch_specs(self, options: Sequence[str], specs: Iterable[str]) -> None:
         request = "".join(f"{spec}\n" for spec in specs)
         self._fetch([*options, "--stdin"], stdin=request.encode("utf-8", "surrogateescape"))

@@ -37,7 +37,9 @@ _ROUNDS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class Found:
+    """An entry of a tree: the path that it was found at, its blob or tree, its mode."""
+
     path: str
     oid: str
     mode: int
@@ -66,7 +68,7 @@ class ScriptShelf:
         """
         entry = self._repo.entry(tree, folder)
         for name in names:
-            found = self._look(entry[1], name) if entry and entry[0] == _TREE else None
+            found = follow(self._repo, entry[1], name) if entry and entry[0] == _TREE else None
             if isinstance(found, ScriptProblem):
                 return found
             if found is not None and entry is not None:
@@ -78,28 +80,7 @@ class ScriptShelf:
         wanted = " or ".join(f"{folder}/{name}" for name in names)
         return ScriptProblem("missing-script", f"no script {wanted}")
 
-    def _look(self, tree: str, name: str) -> _Found | ScriptProblem | None:
-        """Follow a name inside the tree, through symbolic links that stay inside."""
-        path = name
-        for _ in range(_LINKS_FOLLOWED):
-            entry = self._repo.entry(tree, path)
-            if entry is None:
-                if path == name:
-                    return None
-                return ScriptProblem("bad-script", f"{name} is a symbolic link to nothing: {path}")
-            mode, oid = entry
-            if mode != _LINK:
-                return _Found(path, oid, mode)
-            target = os.fsdecode(self._repo.blob(oid))
-            inside = _resolve_link(path, target)
-            if inside is None:
-                return ScriptProblem(
-                    "bad-script", f"{name} is a symbolic link that leaves the tree: {target}"
-                )
-            path = inside
-        return ScriptProblem("bad-script", f"{name} is a symbolic link that goes in circles")
-
-    def _problem_of(self, found: _Found, shown: str) -> ScriptProblem | None:
+    def _problem_of(self, found: Found, shown: str) -> ScriptProblem | None:
         if found.mode == _TREE:
             return ScriptProblem("bad-script", f"{shown} is a folder, not a script")
         if found.mode == _GITLINK:
@@ -115,11 +96,11 @@ class ScriptShelf:
 
     # --- writing out -----------------------------------------------------------------------
 
-    def _shelve(self, tree: str, found: _Found, shown: str) -> Script | ScriptProblem:
+    def _shelve(self, tree: str, found: Found, shown: str) -> Script | ScriptProblem:
         home = self._folder / tree
         with self._mutex:
             mark = self._marks.get(tree)
-            if not mark or mark != _mark(home):
+            if not mark or mark != mark_below(home):
                 try:
                     self._write_out(tree, home)
                 except (OSError, AynigError, KeyError, ValueError, pygit2.GitError) as error:
@@ -127,7 +108,7 @@ class ScriptShelf:
                     if full is not None:
                         raise full from error
                     return ScriptProblem("bad-script", f"{shown} can't be written out: {error}")
-                self._marks[tree] = _mark(home)
+                self._marks[tree] = mark_below(home)
             # Says to all processes that it is in use: see `sweep`.
             with contextlib.suppress(OSError):
                 os.utime(home)
@@ -143,8 +124,7 @@ class ScriptShelf:
         aside = self._folder / f"new-{uuid.uuid4().hex[:8]}"
         aside.mkdir(mode=0o700)
         try:
-            for path, mode, oid in self._files(tree, ""):
-                _write_entry(aside, path, mode, self._repo.blob(oid))
+            write_out(self._repo, tree, aside)
             for _ in range(_ROUNDS):
                 with contextlib.suppress(OSError):
                     # Works only where there is nothing: never under the feet of a script that
@@ -159,24 +139,6 @@ class ScriptShelf:
         finally:
             delete_folder(aside)
 
-    def _files(self, tree: str, below: str) -> Iterator[tuple[str, int, str]]:
-        root: object = self._repo.handle[tree]
-        assert isinstance(root, pygit2.Tree)
-        for entry in root:
-            name = entry.name or ""
-            if "/" in name or name in ("", ".", ".."):
-                raise RepositoryError(f"{name!r} can't be the name of a file")
-            path = f"{below}{name}"
-            mode = int(entry.filemode)
-            if mode == _TREE:
-                yield from self._files(str(entry.id), f"{path}/")
-            elif mode == _LINK:
-                target = os.fsdecode(self._repo.blob(str(entry.id)))
-                if _resolve_link(path, target) is not None:
-                    yield path, mode, str(entry.id)
-            elif mode != _GITLINK:
-                yield path, mode, str(entry.id)
-
     def sweep(self, retention: float, now: float) -> None:
         """Forget written-out trees that nobody used for `retention` seconds."""
         with contextlib.suppress(OSError):
@@ -185,6 +147,69 @@ class ScriptShelf:
                     if now - home.lstat().st_mtime > retention:
                         self._marks.pop(home.name, None)
                         discard(home, self._folder)
+
+
+def follow(repo: Repo, tree: str, name: str) -> Found | ScriptProblem | None:
+    """What a name inside the tree leads to, through symbolic links that stay inside."""
+    path = name
+    for _ in range(_LINKS_FOLLOWED):
+        entry = repo.entry(tree, path)
+        if entry is None:
+            if path == name:
+                return None
+            return ScriptProblem("bad-script", f"{name} is a symbolic link to nothing: {path}")
+        mode, oid = entry
+        if mode != _LINK:
+            return Found(path, oid, mode)
+        target = os.fsdecode(repo.blob(oid))
+        inside = _resolve_link(path, target)
+        if inside is None:
+            return ScriptProblem(
+                "bad-script", f"{name} is a symbolic link that leaves the tree: {target}"
+            )
+        path = inside
+    return ScriptProblem("bad-script", f"{name} is a symbolic link that goes in circles")
+
+
+def write_out(repo: Repo, tree: str, folder: Path) -> None:
+    """Write the files of a tree into an empty folder: read-only, with the run bit where git has it.
+
+    Submodules and symbolic links that leave the tree are left out. Raises RepositoryError, OSError.
+    """
+    for path, mode, oid in _files(repo, tree, ""):
+        _write_entry(folder, path, mode, repo.blob(oid))
+
+
+def leaving_link(repo: Repo, tree: str) -> str | None:
+    """The first symbolic link that `write_out` leaves out because it leaves the tree."""
+    for path, mode, oid in _entries(repo, tree, ""):
+        if mode == _LINK and _resolve_link(path, os.fsdecode(repo.blob(oid))) is None:
+            return path
+    return None
+
+
+def _files(repo: Repo, tree: str, below: str) -> Iterator[tuple[str, int, str]]:
+    for path, mode, oid in _entries(repo, tree, below):
+        if mode == _LINK and _resolve_link(path, os.fsdecode(repo.blob(oid))) is None:
+            continue
+        if mode != _GITLINK:
+            yield path, mode, oid
+
+
+def _entries(repo: Repo, tree: str, below: str) -> Iterator[tuple[str, int, str]]:
+    """Path, mode and oid of all in a tree but the folders themselves."""
+    root: object = repo.handle[tree]
+    assert isinstance(root, pygit2.Tree)
+    for entry in root:
+        name = entry.name or ""
+        if "/" in name or name in ("", ".", ".."):
+            raise RepositoryError(f"{name!r} can't be the name of a file")
+        path = f"{below}{name}"
+        mode = int(entry.filemode)
+        if mode == _TREE:
+            yield from _entries(repo, str(entry.id), f"{path}/")
+        else:
+            yield path, mode, str(entry.id)
 
 
 def interpreter_problem(head: bytes, shown: str) -> ScriptProblem | None:
@@ -276,7 +301,7 @@ def _write_entry(root: Path, path: str, mode: int, data: bytes) -> None:
         file.write(data)
 
 
-def _mark(folder: Path) -> tuple[tuple[object, ...], ...]:
+def mark_below(folder: Path) -> tuple[tuple[object, ...], ...]:
     """Tells whether anything below was changed: a script may reach its own AYNIG_HOME."""
     found: list[tuple[object, ...]] = []
     pending = [str(folder)]

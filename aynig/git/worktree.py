@@ -112,7 +112,7 @@ class Worktree:
         self.idle_since = time.monotonic()
         self._lent_at = ""
         # The run that it was lent to last.
-        self._run = ""
+        self.lent_to = ""
         self._marks: tuple[Mark | None, Mark | None] = (None, None)
         # The second of the index's time stamp where `_settle_index` gave it.
         self._settled_at = 0
@@ -150,7 +150,7 @@ class Worktree:
 
         `git worktree list --verbose` shows it as the reason of the lock.
         """
-        self._run = run
+        self.lent_to = run
         if run:
             ensure_small(self.admin / "locked", f"aynig run {run} at {commit}\n", self._folder)
 
@@ -178,7 +178,7 @@ class Worktree:
         if not self.is_ours:
             # Its folder was deleted while it was lent; another process may have one of that number.
             signed = self.signature()
-            if signed is not None and signed[0] == self._run:
+            if signed is not None and signed[0] == self.lent_to:
                 discard(self.admin, self._folder)
             return
         with contextlib.suppress(OSError):

@@ -45,12 +45,15 @@ class WorktreePool:
         self._mutex = threading.Lock()
 
     @contextlib.contextmanager
-    def lend(self, commit: str, tree: str, run: str = "") -> Iterator[Worktree]:
+    def lend(
+        self, commit: str, tree: str, run: str = "", *, apart_from: str = ""
+    ) -> Iterator[Worktree]:
         """A clean worktree at `commit`, for as long as the block runs.
 
-        With `run` named, what is left in it is kept should this process die meanwhile.
+        With `run` named, what is left in it is kept should this process die meanwhile. It is not
+        the one that the run `apart_from` had last.
         """
-        worktree = self._take(tree)
+        worktree = self._take(tree, apart_from)
         try:
             worktree.prepare(commit, tree)
             worktree.sign(run, commit)
@@ -60,16 +63,16 @@ class WorktreePool:
             with self._mutex:
                 self._free.append(worktree)
 
-    def _take(self, tree: str) -> Worktree:
+    def _take(self, tree: str, apart_from: str) -> Worktree:
         with self._mutex:
             for worktree in [each for each in self._free if not each.is_ours]:
                 self._free.remove(worktree)
                 worktree.close()
-            for number, worktree in enumerate(self._free):
-                if worktree.clean_at == tree:
-                    return self._free.pop(number)
-            if self._free:
-                return self._free.pop()
+            fit = [each for each in self._free if not apart_from or each.lent_to != apart_from]
+            if fit:
+                best = next((each for each in fit if each.clean_at == tree), fit[-1])
+                self._free.remove(best)
+                return best
             return next(filter(None, map(self._claim, _numbers())))
 
     def _claim(self, number: int) -> Worktree | None:

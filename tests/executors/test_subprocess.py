@@ -554,3 +554,12 @@ def test_a_system_without_pidfd_and_eventfd_is_served_as_well(
     text = "trap 'exit 3' TERM\n" + READY + FOREVER
     result = stopped_when_ready(bench, thread, text, ("canceled", None))
     assert (result.exit, result.stopped) == (3, "canceled")
+
+
+def test_a_tick_that_is_due_between_two_jobs_of_a_run_is_not_put_off_by_the_next() -> None:
+    control = Control()
+    control.set_tick(lambda: None, 1000.0)
+    with control.attached():
+        due = control.next_tick
+    with control.attached():
+        assert control.next_tick == due
