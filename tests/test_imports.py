@@ -16,7 +16,10 @@ PACKAGE = Path(aynig.__file__).parent
 ROWS: tuple[tuple[str, ...], ...] = (
     ("workflow",),
     ("errors", "text", "model", "resources", "runs"),
-    ("addresses", "durations", "trailers", "processes", "signatures", "wakesecret", "yamlfile"),
+    (
+        "addresses", "cycles", "durations", "trailers", "processes", "signatures", "wakesecret",
+        "yamlfile",
+    ),
     ("configvalues",),
     ("configplaces",),
     ("policyconfig",),
@@ -55,6 +58,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("onbranch",),
     ("flow",),
     ("flaws",),
+    ("planfile",),
     ("site",),
     ("rulings",),
     ("facts", "respond", "barred"),
