@@ -26,7 +26,8 @@ from aynig.policies.loop import AGAIN, LIMIT, Iteration, LoopVerdict
 from aynig.policies.loop import judge as judge_loop
 from aynig.text import escape, shorten
 from aynig.thread import unique
-from aynig.workflow import FAILURE, TEMPFAIL, TIMEOUT, VERIFICATION
+from aynig.usage import KEYS
+from aynig.workflow import FAILURE, OVER_BUDGET, TEMPFAIL, TIMEOUT, VERIFICATION
 
 TEMPFAIL_STATUS = 75
 
@@ -145,8 +146,15 @@ class Findings:
     verified: str = ""
     enough: bool = True
     told: tuple[Field, ...] = ()
+    # Why the verification was ended from outside, as in `RunResult.stopped`.
+    stopped: str = ""
     # Where its state is a loop.
     iteration: Iteration | None = None
+    # What it has cost with the attempts before it, and what it said of that and is not believed.
+    spent: tuple[Field, ...] = ()
+    unbelieved: tuple[str, ...] = ()
+    # Why it was stopped half-way, where it spent more than was left.
+    overspent: str = ""
     # The last line of its output, by which failures are told apart.
     last_line: str = ""
 
@@ -158,6 +166,8 @@ def ending_of(result: RunResult, left: Left, findings: Findings = NOTHING_FOUND)
     """How a run ended: a word of `workflow.ENDINGS`, empty for a success."""
     if result.stopped == "timeout":
         return TIMEOUT
+    if result.stopped == OVER_BUDGET:
+        return OVER_BUDGET
     if result.stopped or result.fault or left.fault or findings.fault:
         return FAILURE
     if result.exit == TEMPFAIL_STATUS:
@@ -185,7 +195,7 @@ def judge(plan: Plan, result: RunResult, left: Left, findings: Findings = NOTHIN
             subject=_subject(plan, way, result, left, fault, findings),
             body=left.reply.body,
             # What is malformed can't be written into a commit; the file itself is kept.
-            fields=() if left.reply.fault else left.reply.fields,
+            fields=() if left.reply.fault else _without_spending(left.reply.fields),
             trailers=() if left.reply.fault else left.reply.trailers,
         ),
         succeeded=not ending,
@@ -257,7 +267,7 @@ def _told(
     found = attempt_fields(plan.past)
     if findings.verified:
         found.append(Field("verified", findings.verified))
-    found += findings.told
+    found += [*findings.told, *findings.spent]
     if way.loop is not None and plan.settings.loop is not None and findings.iteration is not None:
         number = f"{findings.iteration.number}/{plan.settings.loop.limit}"
         found += [Field("iteration", number), Field("loop", way.loop.word)]
@@ -269,20 +279,32 @@ def _told(
         found.append(Field("escalated", plan.event.origin))
     own = reserved(left.own.fields) if left.own is not None else ()
     overruled = unique([*left.reply.overruled, *own, *([said.overruled] if said.overruled else [])])
-    return (*found, *(Field("overruled", key) for key in overruled))
+    unbelieved = [
+        shorten(escape(" ".join(text.split())), FAILURE_WIDTH) for text in findings.unbelieved
+    ]
+    return (*found, *(Field("overruled", text) for text in [*overruled, *unbelieved]))
 
 
 def failure_text(result: RunResult, left: Left, findings: Findings) -> str:
     """How a run failed, in one line by which equal failures are known."""
     fault = left.fault or findings.fault or _answer_fault(left)
-    text = outcome(result, fault)
+    text = findings.overspent or outcome(result, fault)
     if not findings.enough and not fault:
         text = f"verification: {findings.verified}"
     elif result.stopped == "timeout":
         # The time it took differs from run to run.
         text = "timed out"
     last = f": {findings.last_line}" if findings.last_line and not fault else ""
-    return shorten(escape(" ".join(f"{text}{last}".split())), FAILURE_WIDTH) or "failed"
+    return _one_line(f"{text}{last}") or "failed"
+
+
+def _one_line(text: str) -> str:
+    return shorten(escape(" ".join(text.split())), FAILURE_WIDTH)
+
+
+def _without_spending(fields: tuple[Field, ...]) -> tuple[Field, ...]:
+    """What was spent is added up from all that is known of it, not from the answer alone."""
+    return tuple(field for field in fields if field.key not in KEYS)
 
 
 def _answer_fault(left: Left) -> str:
@@ -301,7 +323,7 @@ def _subject(
     """`review-needed -> approved: 2 findings fixed`: `git log --graph` reads as a dashboard."""
     said = left.reply.subject or (left.own.subject if left.own is not None else "")
     ending = ending_of(result, left, findings)
-    reason = "" if ending in ("", VERIFICATION) else outcome(result, fault)
+    reason = "" if ending in ("", VERIFICATION) else findings.overspent or outcome(result, fault)
     score = f"verified {findings.verified}" if findings.verified else ""
     turn = way.loop.detail if way.loop is not None else ""
     undoes = f"to undo, then {way.then}" if way.then else ""

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from aynig.model import Attempt, Field
 from aynig.text import escape, shorten
+from aynig.usage import KEYS
 
 # Of a clause that says why one failed; the end of its output goes with the rescue.
 _WIDTH = 200
@@ -48,6 +49,11 @@ def attempts_of(fields: Mapping[str, str]) -> tuple[Attempt, ...]:
                 raise ValueError("no attempt")
     forgotten = min(int(fields["past"]), 10_000) - len(found)
     return (*[FORGOTTEN] * forgotten, *found)
+
+
+def spent_of(fields: Mapping[str, str]) -> tuple[Field, ...]:
+    """What a record says that they have cost."""
+    return tuple(Field(key, fields[key]) for key in KEYS if key in fields)
 
 
 # One that only the number is left of.

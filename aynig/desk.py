@@ -28,6 +28,8 @@ from aynig.reconcile import Barred, Outcome, Outrun, Reconciler
 from aynig.site import Site
 from aynig.sync import Sync
 
+# Holds that say when they end.
+_TIMED = frozenset({"waiting", "breaker", "over-budget"})
 # Holds that end by themselves, and soon: another runner at the same commit, a lock.
 _PASSING = frozenset({"busy", "copy"})
 # Holds that a change of the trusted tree may end.
@@ -446,7 +448,7 @@ class Desk:
         due = None
         if hold.until is not None:
             # A task that asked for a time gets that time; anything else is looked at ever less.
-            wait = hold.until - time.time() if hold.word == "waiting" else delay
+            wait = hold.until - time.time() if hold.word in _TIMED else delay
             if self.sync is not None:
                 wait *= random.uniform(1.0, 1.5)
             due = time.monotonic() + max(wait, 0.0)

@@ -13,7 +13,7 @@ from typing import Any
 
 from aynig.dialects import DWP
 from aynig.git.repo import Identity
-from aynig.model import Plan, Statement
+from aynig.model import LoopFacts, Plan, Statement
 from aynig.runs import RunFolder
 from aynig.text import variable_name
 
@@ -31,6 +31,7 @@ def script_environment(
     ceiling: str,
     log_level: str,
     identity: Identity | None,
+    told: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """The whole environment of a script; the arguments are those of `plain_environment`."""
     found = plain_environment(outside, ceiling, identity)
@@ -50,7 +51,9 @@ def script_environment(
         "AYNIG_BODY_FILE": str(run.body),
         "AYNIG_CONTEXT": str(run.context),
         "AYNIG_RESPONSE": str(run.response),
+        "AYNIG_USAGE": str(run.usage),
     }
+    found |= {name: text for name, text in (told or {}).items() if _fits(name, text)}
     if _fits("AYNIG_BODY", body):
         found["AYNIG_BODY"] = body
     elif event.statement.dialect == DWP.name:
@@ -67,7 +70,8 @@ def plain_environment(
     `outside` is our own, of which all `GIT_*` and `AYNIG_*` variables are left out: a hook's
     `GIT_DIR` would send the script's git commands to another repository. `ceiling` keeps a
     script that loses its `.git` file from finding a repository above its worktree. `identity`
-    is given where git has none configured, so that the script can commit.
+    is given where git has none configured, so that the script can commit. `told` are variables
+    that depend on what went before: see `circumstances`.
     """
     found = {
         name: value for name, value in outside.items() if not name.startswith(("GIT_", "AYNIG_"))
@@ -85,6 +89,18 @@ def plain_environment(
         for role in ("AUTHOR", "COMMITTER"):
             found[f"GIT_{role}_NAME"] = identity.name
             found[f"GIT_{role}_EMAIL"] = identity.email
+    return found
+
+
+def circumstances(feedback: str, loop: LoopFacts | None) -> dict[str, str]:
+    """The variables that tell a script what went before: the last failure, its place in a loop."""
+    found = {"AYNIG_FEEDBACK": feedback}
+    if loop is not None:
+        found |= {
+            "AYNIG_ITERATION": str(loop.number),
+            "AYNIG_ITERATIONS": str(loop.limit),
+            "AYNIG_PLAN_ITEM": loop.item or "",
+        }
     return found
 
 
@@ -140,6 +156,7 @@ def script_context(
     parents: Iterable[str],
     previous: Mapping[str, Any] | None,
     dependencies: Iterable[Mapping[str, Any]],
+    loop: LoopFacts | None = None,
 ) -> dict[str, Any]:
     """What the file `$AYNIG_CONTEXT` holds: everything, unabridged."""
     event, statement = plan.event, plan.event.statement
@@ -170,6 +187,15 @@ def script_context(
             "timeout": None if math.isinf(plan.timeout) else plan.timeout,
             "env": dict(plan.settings.env),
         },
+        "loop": (
+            None
+            if loop is None
+            else {"iteration": loop.number, "limit": loop.limit, "item": loop.item}
+        ),
+        "attempts": [
+            {"ending": each.ending, "text": each.text, "rescue": each.rescue, "time": each.time}
+            for each in plan.past
+        ],
         "previous": previous,
         "dependencies": list(dependencies),
     }

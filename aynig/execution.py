@@ -25,6 +25,7 @@ from aynig.dialects import by_name
 from aynig.durations import parse_duration
 from aynig.ending import Ended, Finished, Pending, conclude, set_back_if_lost
 from aynig.environment import (
+    circumstances,
     fields_with_repeats,
     script_context,
     script_environment,
@@ -43,21 +44,29 @@ from aynig.executors.output import tail_of
 from aynig.facts import named_commit
 from aynig.git.history import last_state_commit
 from aynig.git.worktree import Harvest, Worktree
-from aynig.iterations import iteration_of
+from aynig.iterations import iteration_of, loop_facts
 from aynig.lease import RENEWALS
-from aynig.model import RESCUES, Attempt, Deferral, Lease, Plan, RunResult, Statement
+from aynig.model import RESCUES, Attempt, Deferral, Field, Lease, Plan, RunResult, Statement
 from aynig.onbranch import read_working
 from aynig.policies import retries
+from aynig.pulse import Pulse
 from aynig.renewal import Renewal
 from aynig.rescue import rescue_work
 from aynig.respond import Answer, write_answer
 from aynig.site import Site
-from aynig.workflow import TEMPFAIL, VERIFICATION
+from aynig.text import escape, shorten
+from aynig.usage import NOTHING, fields_of, read_usage, total
+from aynig.verify import Candidate, verify
+from aynig.workflow import OVER_BUDGET, TEMPFAIL, VERIFICATION, Verification
 
 # What the answer says beside the script's own words: a subject, the end of the output, testimony.
 # It has to be within the limits of a message as well, or nobody could read it.
 _OWN_BYTES = 32 * 1024
-_OWN_TRAILERS = 16
+_OWN_TRAILERS = 64
+# Of a line that tells which check failed.
+_TOLD_WIDTH = 2000
+# Why a run was ended, where that is no failure of its own.
+_GIVEN_UP = ("drained", "moved", "canceled", "lease-lost")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +105,20 @@ class Execution:
         self.has_run = False
         # The rescue ref of what it left, where an error kept it from being answered.
         self.kept = ""
+        self._renewal = Renewal(
+            lease,
+            self._renew,
+            lambda: control.stop("lease-lost"),
+            aside=site.mirror is not None,
+        )
+        self._pulse = Pulse(
+            self._renewal,
+            stand.interval if stand is not None else lease.seconds * RENEWALS,
+            self._folder.usage,
+            lambda usage: "",
+            lambda: control.stop(OVER_BUDGET, site.settings.grace),
+            clock=site.leases.clock,
+        )
 
     def carry_out(self) -> Ended:
         event, stand = self._base, self._stand
@@ -120,9 +143,11 @@ class Execution:
             if tip is not None:
                 return self._advanced(tip, result, harvest)
         left = self._left(harvest, fault)
-        if result.stopped in ("drained", "moved", "canceled", "lease-lost"):
+        if result.stopped in _GIVEN_UP:
             return self._give_up(result, harvest)
         findings = self._findings(result, left, harvest)
+        if findings.stopped in _GIVEN_UP:
+            return self._give_up(replace(result, stopped=findings.stopped), harvest)
         if ending_of(result, left, findings):
             deferred = self._defer(result, left, findings, harvest)
             if deferred is not None:
@@ -137,10 +162,61 @@ class Execution:
         if not ending_of(result, left, found) or left.own is not None:
             found = replace(found, fault=misconduct(site.repo, plan, harvest, left))
         good = not ending_of(result, left, found)
+        if good and plan.settings.verify is not None:
+            found, good = self._verified(plan.settings.verify, harvest, found)
+        found = self._with_spending(found, left)
         if not good:
             found = replace(found, last_line=_last_line(self._last_words()))
         iteration = iteration_of(site.repo, plan, left, self._folder, tree, good=good)
         return replace(found, iteration=iteration)
+
+    def _verified(
+        self, settings: Verification, harvest: Harvest | None, found: Findings
+    ) -> tuple[Findings, bool]:
+        """The verdict of the checks on what the run has left, and whether they were passed."""
+        event = self._plan.event
+        candidate = Candidate(
+            run=self.lease.run,
+            branch=event.branch,
+            state=event.state,
+            head=harvest.head if harvest is not None else event.oid,
+            tree=harvest.tree if harvest is not None else event.tree,
+        )
+        try:
+            judged = verify(self._site, settings, candidate, self._plan.trusted, self._control)
+        finally:
+            self.lease = self._renewal.settled()
+        verdict = judged.verdict
+        told = tuple(
+            Field("failed-scenario", shorten(escape(line), _TOLD_WIDTH)) for line in verdict.told
+        )
+        found = replace(
+            found, verified=verdict.score, enough=verdict.enough, told=told, stopped=judged.stopped
+        )
+        return found, verdict.enough
+
+    def _with_spending(self, found: Findings, left: Left) -> Findings:
+        """What the run has cost, with the attempts before it."""
+        tally = self._pulse.last_usage()
+        said, faults = read_usage(left.reply.fields)
+        before, _ = read_usage(self._plan.spent)
+        spent = before + total(tally.usage, said)
+        return replace(
+            found,
+            spent=fields_of(spent),
+            unbelieved=(*faults, *tally.told()),
+            overspent=self._pulse.overspent,
+        )
+
+    def _feedback(self) -> str:
+        """Why the last attempt failed, or the last iteration of a loop."""
+        plan = self._plan
+        if plan.past:
+            return plan.past[-1].text
+        statement = plan.event.statement
+        lines = [statement.value("failure") or "", *statement.values("failed-scenario")]
+        lines += statement.values("validation-errors")
+        return "\n".join(line for line in lines if line)
 
     # --- run ---------------------------------------------------------------------------------
 
@@ -155,16 +231,10 @@ class Execution:
             ceiling=str(worktree.path.parent),
             log_level=site.log_level,
             identity=None if configured else site.repo.identity(),
+            told=circumstances(self._feedback(), loop_facts(site.repo, plan)),
         )
-        stand = self._stand
-        renewal = Renewal(
-            self.lease,
-            self._renew,
-            lambda: self._control.stop("lease-lost"),
-            aside=site.mirror is not None,
-        )
-        interval = stand.interval if stand is not None else self.lease.seconds * RENEWALS
-        self._control.set_tick(renewal.tick, interval)
+        pulse = self._pulse
+        self._control.set_tick(pulse.tick, pulse.interval)
         job = Job(
             program=plan.script.program,
             cwd=str(worktree.path),
@@ -182,9 +252,14 @@ class Execution:
             self.has_run = False
             raise
         finally:
-            self.lease = renewal.settled()
+            self.lease = self._renewal.settled()
 
     def _renew(self, lease: Lease) -> Lease:
+        # What is spent counts for everybody from now on, also where this runner dies.
+        usage = self._pulse.tally.usage
+        if usage != NOTHING:
+            before, _ = read_usage(self._plan.spent)
+            lease = replace(lease, spent=fields_of(before + usage))
         if self._stand is None:
             return self._site.leases.renew(lease)
         self._stand.renew()
@@ -202,6 +277,7 @@ class Execution:
             parents=parents,
             previous=_as_context(previous[0].oid, previous[1]) if previous else None,
             dependencies=self._dependencies(),
+            loop=loop_facts(site.repo, self._plan),
         )
 
     def _dependencies(self) -> list[dict[str, object]]:
@@ -322,7 +398,7 @@ class Execution:
             verdict,
             harvest,
             executed_by=self._site.executed_by,
-            output="" if verdict.succeeded else self._last_words(),
+            output="" if verdict.succeeded and not verdict.to_person else self._last_words(),
             kept=f"aynig/runs/{kept.parent.name}/{kept.name}" if kept.exists() else "",
         )
         pending = Pending(self._plan, self.lease, result, write, stand=self._stand)
@@ -369,7 +445,10 @@ class Execution:
         reason = " ".join(text.split())
         ended = result.started + result.duration
         attempt = Attempt(ending, changed, kept, ended, reason)
-        self.lease = replace(self.lease, past=(*self.lease.past, attempt))
+        told = [field.value for field in findings.told]
+        attempt = replace(attempt, text="\n".join([attempt.text, *told]))
+        past = (*self.lease.past, attempt)
+        self.lease = replace(self.lease, past=past, spent=findings.spent)
         try:
             deferral = self._put_off(verdict.delay, reason)
         except RefMoved as error:

@@ -76,7 +76,8 @@ def unreadable_hold(site: Site, error: RepositoryError) -> Hold:
 
 def gather(site: Site, event: Event) -> Grounds:
     """Look up everything; ConfigError where the workflow file is wrong."""
-    workflow = read_workflow(site, trusted_tree(site.repo, site.settings, event))
+    trusted = trusted_tree(site.repo, site.settings, event)
+    workflow = read_workflow(site, trusted)
     settings = workflow.of(event.state)
     role = _role(site, event, settings.role or "")
     script = find_script(site, event, role)
@@ -113,7 +114,9 @@ def gather(site: Site, event: Event) -> Grounds:
         default_timeout=site.settings.timeout,
         now=now,
         past=past,
+        spent=before.spent if before is not None else (),
         workflow=workflow,
+        trusted=trusted,
         thread=thread,
         first=first_ruling(site, case) if live is None else None,
         last=last_ruling(site, case) if may_start else None,

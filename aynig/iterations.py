@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
 
 from aynig.answer import Left
 from aynig.checklist import Item, all_checked, items, next_item
 from aynig.errors import RepositoryError
 from aynig.executors.output import tail_of
 from aynig.git.repo import Repo
-from aynig.model import Plan
+from aynig.model import LoopFacts, Plan
 from aynig.policies.loop import Iteration
 from aynig.promise import is_promised
 from aynig.runs import RunFolder
@@ -18,16 +17,6 @@ from aynig.runs import RunFolder
 # Of the output, in which the promise is looked for. A plan is a file for people.
 _OUTPUT_BYTES = 16 * 1024 * 1024
 _PLAN_BYTES = 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class LoopFacts:
-    """What a script of a loop is told."""
-
-    number: int
-    limit: int
-    # The next item of the plan that is not checked; None where there is none.
-    item: str | None
 
 
 def loop_facts(repo: Repo, plan: Plan) -> LoopFacts | None:

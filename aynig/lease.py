@@ -6,6 +6,7 @@ exactly what was seen. The functions that act for a holder demand the Lease as p
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import threading
@@ -14,11 +15,11 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from aynig.attempts import attempt_pairs, attempts_of
+from aynig.attempts import attempt_pairs, attempts_of, spent_of
 from aynig.errors import GitFailed, LeaseLost, RefMoved, WaitUntil
 from aynig.git.refs import RefEdit, Refs
 from aynig.git.repo import Repo
-from aynig.model import LEASES, Attempt, Deferral, Event, Holder, Lease
+from aynig.model import LEASES, Attempt, Deferral, Event, Field, Holder, Lease
 from aynig.records import (
     Record,
     Sightings,
@@ -86,7 +87,7 @@ class Leases:
         self._agent = agent
         self._roles = roles
         self._is_alive = is_alive
-        self._clock = clock
+        self.clock = clock
         self.now = now
         self._mutex = threading.Lock()
         self._sightings = Sightings(clock)
@@ -113,7 +114,7 @@ class Leases:
             return lease.run in self._held
         if self._is_alive(lease.holder) is False:
             return False
-        return self._clock() - self._sightings.since(lease.name, lease.oid) < lease.seconds
+        return self.clock() - self._sightings.since(lease.name, lease.oid) < lease.seconds
 
     def in_doubt(self, ref: str) -> bool:
         """Could the holder of a branch's lease be dead, for all that was seen of it so far?
@@ -131,7 +132,7 @@ class Leases:
         It was written by another machine's. So it waits for its seconds at the most, from when it
         was first seen here.
         """
-        seen = self._clock() - self._sightings.since(lease_name(deferral.ref), deferral.oid)
+        seen = self.clock() - self._sightings.since(lease_name(deferral.ref), deferral.oid)
         latest = self.now() + max(deferral.seconds - seen, 0.0)
         return replace(deferral, not_before=min(deferral.not_before, latest))
 
@@ -142,6 +143,7 @@ class Leases:
         run: str,
         attempt: int,
         past: tuple[Attempt, ...] = (),
+        spent: tuple[Field, ...] = (),
     ) -> Lease:
         """Take the lease of a branch that was free when the lease ref was `seen`.
 
@@ -160,6 +162,7 @@ class Leases:
             agent=self._agent,
             roles=self._roles,
             past=past,
+            spent=spent,
         )
         lease = replace(lease, oid=self._write(lease))
         self._held.add(run)
@@ -214,6 +217,12 @@ class Leases:
         Somebody else's lease is left as it is. Where nothing can be written now, the lease is owed:
         `settle` gives it back as soon as that is possible.
         """
+        if to == lease.trigger and (lease.past or lease.spent):
+            # What came of the attempts before this one counts for the next.
+            with contextlib.suppress(LeaseLost, WaitUntil, GitFailed, OSError):
+                before = replace(lease, attempt=lease.attempt - 1)
+                self.defer(before, 0.0, "its run was given up")
+                return
         try:
             self._store.commit([RefEdit(lease.name, lease.oid, to)])
         except RefMoved:
@@ -280,6 +289,7 @@ class Leases:
                 *([("answer", deferral.answer)] if deferral.answer else []),
                 *([("kept", deferral.kept)] if deferral.kept else []),
                 *attempt_pairs(deferral.past),
+                *deferral.spent,
             ],
         )
         try:
@@ -304,6 +314,7 @@ class Leases:
             answer=answer,
             kept=kept,
             past=lease.past,
+            spent=lease.spent,
         )
 
     def _write(self, lease: Lease) -> str:
@@ -320,6 +331,7 @@ class Leases:
                 ("attempt", str(lease.attempt)),
                 *worker_pairs(lease.agent, lease.roles),
                 *attempt_pairs(lease.past),
+                *lease.spent,
                 # Two equal claims in one second would be the same object, and both would succeed.
                 ("nonce", uuid.uuid4().hex),
             ],
@@ -355,6 +367,7 @@ def _to_lease(name: str, record: Record) -> Lease:
         agent=agent,
         roles=roles,
         past=attempts_of(fields),
+        spent=spent_of(fields),
     )
 
 
@@ -375,4 +388,5 @@ def _to_deferral(oid: str, fields: Mapping[str, str]) -> Deferral:
         answer=fields.get("answer", ""),
         kept=fields.get("kept", ""),
         past=attempts_of(fields),
+        spent=spent_of(fields),
     )

@@ -225,8 +225,22 @@ class Plan:
     step: Step | None = None
     # The attempts at the same commit that failed before.
     past: tuple[Attempt, ...] = ()
+    # What they have cost.
+    spent: tuple[Field, ...] = ()
     workflow: Workflow = field(default=Workflow())
+    # The oid of the tree that the workflow and the scripts come from.
+    trusted: str = ""
     thread: Thread = field(default=Thread("", 0))
+
+
+@dataclass(frozen=True, slots=True)
+class LoopFacts:
+    """What a script of a loop is told."""
+
+    number: int
+    limit: int
+    # The next item of the plan that is not checked; None where there is none.
+    item: str | None
 
 
 NO_SCRIPT = Script(path="", oid="", home="")
@@ -276,6 +290,8 @@ class Lease:
     agent: str = ""
     roles: tuple[str, ...] = ()
     past: tuple[Attempt, ...] = ()
+    # What this commit has cost so far, all attempts together, as far as it was told.
+    spent: tuple[Field, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +314,7 @@ class Deferral:
     answer: str = ""
     kept: str = ""
     past: tuple[Attempt, ...] = ()
+    spent: tuple[Field, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

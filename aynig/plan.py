@@ -17,6 +17,7 @@ from aynig.model import (
     Attempt,
     Deferral,
     Event,
+    Field,
     Hold,
     Lease,
     Plan,
@@ -64,7 +65,9 @@ class Facts:
     # What a policy decides of the task whether or not there is a script for its state; what one
     # decides of a run that could start now.
     past: tuple[Attempt, ...] = ()
+    spent: tuple[Field, ...] = ()
     workflow: Workflow = field(default=Workflow())
+    trusted: str = ""
     thread: Thread = field(default=Thread("", 0))
     first: Hold | Step | None = None
     last: Hold | Step | None = None
@@ -105,7 +108,9 @@ def _planned(event: Event, facts: Facts, script: Script, step: Step | None = Non
         timeout=facts.settings.timeout or facts.default_timeout,
         step=step,
         past=facts.past,
+        spent=facts.spent,
         workflow=facts.workflow,
+        trusted=facts.trusted,
         thread=facts.thread,
     )
 

@@ -297,7 +297,7 @@ class Reconciler:
     def _acquire(self, plan: Plan, seen: str | None, run: str) -> Lease | Hold:
         event = plan.event
         try:
-            lease = self._site.leases.acquire(event, seen, run, plan.attempt, plan.past)
+            lease = self._site.leases.acquire(event, seen, run, plan.attempt, plan.past, plan.spent)
         except WaitUntil as error:
             kind = Barred if isinstance(error, _BARS) else Hold
             return kind(hold_word(error), told(error), time.time() + FIRST_RECHECK)

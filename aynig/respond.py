@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from aynig import dialects
 from aynig.answer import SUBJECT_WIDTH, Verdict, exit_status
+from aynig.attempts import MOST_TOLD
 from aynig.dialects import DEFAULT_LIMITS, DIALECTS, Dialect, Limits, by_name
 from aynig.errors import GitFailed, RefMoved, UserError, WaitUntil
 from aynig.git.checkouts import DirtyWorktree, find_checkout
@@ -30,7 +31,7 @@ from aynig.model import (
     branch_of,
 )
 from aynig.rescue import rescue_work
-from aynig.text import escape, shorten
+from aynig.text import escape, operand, shorten
 from aynig.thread import carried
 from aynig.trailers import encode
 
@@ -84,7 +85,14 @@ def write_answer(
         [*response.fields, *carried(event.statement), *verdict.told, *testimony],
         _foreign(response.trailers),
         response.subject,
-        _body(response.body, "" if verdict.succeeded else output, rescue, kept),
+        "\n\n".join(
+            part
+            for part in (
+                _body(response.body, output, rescue, kept),
+                _for_person(plan, rescue) if verdict.to_person else "",
+            )
+            if part
+        ),
     )
     parent_time = repo.commit(base).time
     oid = repo.write_commit(tree=tree, parents=[base], message=message, not_before=parent_time)
@@ -219,28 +227,35 @@ def write_state(
     fields: Iterable[Field] = (),
     others: Iterable[Trailer] = (),
     base: str | None = None,
+    files_of: str | None = None,
     dialect: Dialect = DIALECTS[0],
     limits: Limits = DEFAULT_LIMITS,
 ) -> str:
     """Put a commit with a state on a branch without touching files; its oid.
 
-    `old` is what the branch points at (None: it is new, and starts at `base`, or with no parent
-    and no files where that is None as well). Raises UsageError, before anything is written, for
-    what would be malformed or over `limits`; UserError where the branch is no longer there.
+    With `files_of` it has the files of that commit, and so has a working tree that has the branch
+    checked out; DirtyWorktree where there is uncommitted work.
+
+    `old` is what the branch points at (None: it is new, and starts at `base`, or with no parent and
+    no files where that is None as well). Raises UsageError, before anything is written, for what
+    would be malformed or over `limits`; UserError where the branch is no longer there.
     """
     message = dialects.write(dialect, state, fields, others, subject, body)
     dialects.check_limits(encode(message), limits)
     parent = old or base
     info = repo.commit(parent) if parent else None
+    tree = info.tree if info else repo.empty_tree()
     oid = repo.write_commit(
-        tree=info.tree if info else repo.empty_tree(),
+        tree=repo.commit(files_of).tree if files_of else tree,
         parents=[parent] if parent else [],
         message=message,
         not_before=info.time if info else 0,
         unique=True,
     )
+    checkout = find_checkout(repo, ref) if files_of and old else None
     try:
-        store.commit([RefEdit(ref, old, oid)])
+        with landing(repo, checkout, old, oid) if checkout and old else contextlib.nullcontext():
+            store.commit([RefEdit(ref, old, oid)])
     except RefMoved as error:
         raise UserError(
             f"{branch_of(ref)} has moved meanwhile: {error}", hint="Look at it and try again."
@@ -268,6 +283,25 @@ def _body(text: str, output: str, rescue_ref: str, kept: str) -> str:
         shown = "\n".join(f"    {line}" for line in output.rstrip("\n").split("\n"))
         parts.append(f"The end of its output:\n\n{shown}")
     return "\n\n".join(parts)
+
+
+def _for_person(plan: Plan, rescue_ref: str) -> str:
+    """What a person needs to go on with a task that was handed over."""
+    branch = operand(plan.event.branch)
+    lines = [f"{len(plan.past) + 1} attempts were made." if plan.past else ""]
+    for number, attempt in enumerate(plan.past[-MOST_TOLD:], len(plan.past[:-MOST_TOLD]) + 1):
+        kept = f" (git show {attempt.rescue})" if attempt.rescue else ""
+        lines.append(f"  {number}. {attempt.ending}: {_one_line(attempt.text)}{kept}")
+    lines += [
+        "To go on:",
+        f"  aynig retry {branch}               the same again",
+        f"  aynig retry {branch} --from REV    from an earlier commit",
+        f"  aynig submit STATE -b {branch}     another state",
+        f"  aynig cancel {branch}              the end",
+    ]
+    if rescue_ref:
+        lines.append(f"  git show {rescue_ref}    what did not land")
+    return "\n".join(line for line in lines if line)
 
 
 def _one_line(text: str) -> str:

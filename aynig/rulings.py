@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from aynig.model import Attempt, Event, Hold, Step
+from aynig.policies import breaker
+from aynig.policies.breaker import Streak
 from aynig.site import Site
 from aynig.thread import Thread
 from aynig.workflow import StateSettings, Workflow
@@ -31,10 +33,32 @@ class Case:
 Ruling = Hold | Step
 Question = Callable[[Site, Case], Ruling | None]
 
+
+def _breaker(site: Site, case: Case) -> Ruling | None:
+    settings = case.settings.breaker
+    if settings is None:
+        return None
+    return breaker.judge_task(settings, streak(case), case.event.branch, case.now)
+
+
+def streak(case: Case) -> Streak:
+    """What a task has done in a row: its last answers, and the attempts at its tip on top."""
+    thread, past = case.thread, case.past
+    same = thread.ran == case.event.state
+    unchanged = thread.unchanged if same else 0
+    failure, failures = (thread.failure, thread.failures) if same else ("", 0)
+    for attempt in past:
+        unchanged = 0 if attempt.changed else unchanged + 1
+        text = attempt.text.partition("\n")[0]
+        failure, failures = text, failures + 1 if text == failure else 1
+    last = past[-1].time if past else float(case.event.time)
+    return Streak(unchanged, failures, failure, last)
+
+
 # Whether or not the state has a script.
 _FIRST: tuple[Question, ...] = ()
 # Of a run that could start now.
-_LAST: tuple[Question, ...] = ()
+_LAST: tuple[Question, ...] = (_breaker,)
 
 
 def first_ruling(site: Site, case: Case) -> Ruling | None:

@@ -62,6 +62,11 @@ class RunFolder:
         return self.path / "response"
 
     @property
+    def usage(self) -> Path:
+        """What the script appends to while it spends."""
+        return self.path / "usage"
+
+    @property
     def worktree(self) -> Path:
         """Where the files go that git could not keep."""
         return self.path / "worktree"

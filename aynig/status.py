@@ -29,7 +29,7 @@ from aynig.text import escape
 # a new task there may be the whole history of a project.
 _COMMITS_BACK = 50
 # The holds that say when they end.
-_TIMED = frozenset({"waiting", "error"})
+_TIMED = frozenset({"waiting", "error", "breaker", "over-budget"})
 NOTHING_RUNS = "nothing runs here: `aynig run` or `aynig daemon` starts what is ready"
 
 

@@ -15,6 +15,7 @@ from aynig.branchlease import worked_on
 from aynig.dialects import AYNIG, DIALECTS, Dialect, by_name, check_state
 from aynig.errors import RefMoved, UsageError, UserError
 from aynig.git import names
+from aynig.git.history import last_state_commit
 from aynig.git.repo import CommitInfo
 from aynig.model import (
     ENDED_STATES,
@@ -30,12 +31,18 @@ from aynig.onbranch import read_working
 from aynig.respond import write_state
 from aynig.site import Site, limits_of
 from aynig.text import escape, operand, quote, shorten
+from aynig.usage import KEYS
 
 _SUBJECT_WIDTH = 100
 _SLUG_WIDTH = 40
 _TRIES = 20
 # The field that names the tip that a retry was written on.
 _RETRY_OF = "retry-of"
+# The field that names the tip that waited, for its circuit breaker or its budget.
+_RESUMES = "resumes"
+# A person may say whose child a task is.
+_RUNNERS_ONLY = RESERVED_FIELDS - {"parent"}
+_NOT_AGAIN = _RUNNERS_ONLY | {_RETRY_OF, "promise", *KEYS}
 _TRAILER_KEY = re.compile(r"[A-Za-z0-9-]+")
 
 
@@ -129,7 +136,7 @@ def _refuse_claim(text: str, trailer: Trailer) -> None:
             continue
         if not claim.key:
             raise UsageError(f"{quote(text)} is a state", hint="The state is the first argument.")
-        if claim.key in RESERVED_FIELDS:
+        if claim.key in _RUNNERS_ONLY:
             raise UsageError(
                 f"{quote(text)} is a field that only runners write",
                 hint=f"Choose another name, such as meta-{claim.key}.",
@@ -216,8 +223,11 @@ def _full_oid(site: Site, rev: str) -> str:
 # --- retry -----------------------------------------------------------------------------------
 
 
-def retry(site: Site, branch: str) -> Written:
+def retry(site: Site, branch: str, start: str | None = None) -> Written:
     """A new commit with the state that failed, and the same message.
+
+    With `start` it goes on from an earlier commit of the branch: with the files of that one, and
+    the state that it or the last commit below it carries. The branch is never rewritten.
 
     After a failure that is the state of the commit that was answered; at a tip that was never
     answered, its own. A tip that a retry wrote is not retried before it has run: of several at
@@ -240,7 +250,11 @@ def retry(site: Site, branch: str) -> Written:
             f"{escape(branch)} was retried already and has not run since",
             hint="`aynig status` says what holds it.",
         )
-    failed = _left_statement(site, info, tip) or _failed_statement(site, tip)
+    good = _earlier(site, branch, info.oid, start) if start is not None else None
+    if good is not None:
+        failed = good[1]
+    else:
+        failed = _left_statement(site, info, tip) or _failed_statement(site, tip)
     subject = failed.subject.removeprefix("retry ")
     dialect = by_name(failed.dialect)
     oid = write_state(
@@ -252,11 +266,65 @@ def retry(site: Site, branch: str) -> Written:
         subject=f"retry {subject}",
         body=failed.body,
         fields=[*_writable(dialect, failed.fields), Field(_RETRY_OF, info.oid)],
+        files_of=good[0] if good is not None else None,
         others=[Trailer(key, _one_line(value)) for key, value in failed.trailers],
         dialect=dialect,
         limits=limits_of(site.settings),
     )
     return Written(branch, oid, failed.state)
+
+
+def _earlier(site: Site, branch: str, tip: str, start: str) -> tuple[str, Statement]:
+    """The commit of a branch to go on from, and the state that is run again there."""
+    oid = site.repo.resolve(start)
+    if oid is None:
+        raise UsageError(f"there is no commit {quote(start)}", hint="See `git log --all`.")
+    if not site.repo.descends(tip, oid):
+        raise UsageError(
+            f"{quote(start)} is no commit of {quote(branch)}",
+            hint=f"`aynig log {operand(branch)}` shows those that it has.",
+        )
+    found = last_state_commit(site.repo, oid, site.read)
+    if found is None or found[1].fault or found[1].state in ENDED_STATES:
+        state = f"ended there: {found[1].state}" if found is not None else "no state there"
+        raise UsageError(
+            f"nothing can be run again from {quote(start)}: {escape(branch)} has {state}",
+            hint="Name a commit whose state is to be run again.",
+        )
+    return oid, found[1]
+
+
+def resume(site: Site, branch: str) -> Written:
+    """The same state again, as a person's word that it may go on: it closes a circuit breaker."""
+    ref, info, tip = _tip(site, branch)
+    if tip.state in ENDED_STATES or tip.fault:
+        what = "is malformed" if tip.fault else f"has ended: {tip.state}"
+        raise UserError(
+            f"{escape(branch)} {what}",
+            hint=f"`aynig retry {operand(branch)}` runs again what failed.",
+        )
+    if _live_lease(site, ref, info.oid) is not None:
+        raise UserError(f"{escape(branch)} is running", hint="There is nothing to resume.")
+    dialect = by_name(tip.dialect)
+    oid = write_state(
+        site.repo,
+        site.store,
+        ref,
+        info.oid,
+        tip.state,
+        subject=state_subject_of(tip, "resumed"),
+        body=tip.body,
+        fields=[*_writable(dialect, tip.fields), Field(_RESUMES, info.oid)],
+        others=[Trailer(key, _one_line(value)) for key, value in tip.trailers],
+        dialect=dialect,
+        limits=limits_of(site.settings),
+    )
+    return Written(branch, oid, tip.state)
+
+
+def state_subject_of(tip: Statement, why: str) -> str:
+    """The subject of a state commit that repeats the state of the tip."""
+    return shorten(f"{tip.state}: {why}", _SUBJECT_WIDTH)
 
 
 def _is_retry(info: CommitInfo, tip: Statement) -> bool:
@@ -277,7 +345,7 @@ def _writable(dialect: Dialect, fields: Iterable[Field]) -> list[Field]:
     """Fields as they are written again: git lets people commit what we would not write."""
     found = []
     for field in fields:
-        if field.key not in RESERVED_FIELDS | {_RETRY_OF}:
+        if field.key not in _NOT_AGAIN:
             with contextlib.suppress(UsageError):
                 clean = Field(field.key, _one_line(field.value))
                 dialect.field_trailer(clean)
@@ -301,6 +369,7 @@ def _left_statement(site: Site, info: CommitInfo, tip: Statement) -> Statement |
 def _failed_statement(site: Site, tip: Statement) -> Statement:
     before = tip.value("answers") or tip.value("cancels")
     ended_badly = tip.state in ENDED_STATES - {"done"} or tip.value("exit") not in (None, "0")
+    ended_badly = ended_badly or tip.value("escalated") is not None
     if before and ended_badly and site.repo.has_commit(before):
         found = site.read(site.repo.commit(before).message)
         if found is not None:

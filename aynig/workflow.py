@@ -16,6 +16,8 @@ TIMEOUT = "timeout"
 TEMPFAIL = "tempfail"
 VERIFICATION = "verification"
 ENDINGS = (FAILURE, TIMEOUT, TEMPFAIL, VERIFICATION)
+# Stopped because it spent more than was left: another attempt would as well.
+OVER_BUDGET = "over-budget"
 
 BEFORE = "before"
 AFTER = "after"

@@ -47,10 +47,11 @@ ROWS: tuple[tuple[str, ...], ...] = (
     (
         "policies.assignment", "policies.breaker", "policies.contention", "policies.dependencies",
         "policies.fallback", "policies.loop", "policies.retries", "policies.setback",
-        "policies.deferral", "policies.verification",
+        "policies.verification",
     ),
     ("plan",),
     ("lease", "presence", "renewal", "sync"),
+    ("pulse",),
     ("executors", "executors.output"),
     ("executors.subprocess",),
     ("environment", "answer"),
@@ -80,8 +81,8 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("cli.work", "cli.submit", "cli.set_state"),
     (
         "cli.init", "cli.run", "cli.daemon", "cli.status", "cli.runners", "cli.log", "cli.logs",
-        "cli.retry", "cli.cancel", "cli.respond", "cli.hooks", "cli.doctor", "cli.demo",
-        "cli.set_working",
+        "cli.retry", "cli.resume", "cli.cancel", "cli.respond", "cli.hooks", "cli.doctor",
+        "cli.demo", "cli.set_working",
     ),
     ("cli.main",),
     ("__main__",),

@@ -28,6 +28,7 @@ COMMANDS = {
     "log": "Show the story of a task: each state, who executed it, how long.",
     "logs": "Show what a script printed, also while it runs.",
     "retry": "Write a new commit with the state that failed.",
+    "resume": "Let a task go on that waits for its circuit breaker.",
     "cancel": "Stop a task: end its script and write canceled.",
     "respond": "Inside a script: write the answer file.",
     "set-state": "Commit the next state in the dialect dwp.",

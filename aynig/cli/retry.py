@@ -13,18 +13,23 @@ from aynig.tasks import retry
 
 @click.command("retry")
 @click.argument("branch")
+@click.option("--from", "start", metavar="REV", help="Go on from this earlier commit of it.")
 @remote_option
 @json_option
-def command(branch: str, as_json: bool, remote: str | None) -> int:
+def command(branch: str, start: str | None, as_json: bool, remote: str | None) -> int:
     """Write a new commit with the state that failed. The branch is never rewritten.
+
+    With --from the new commit has the files of REV and asks for the state that REV, or the last
+    commit below it, carries.
 
     \b
     Example:
       aynig retry task/login
+      aynig retry task/login --from task/login~3
     """
     site = open_one(remote)
     try:
-        written = retry(site, branch)
+        written = retry(site, branch, start)
     finally:
         site.close()
     ring(site.repo.home / "wake")

@@ -17,7 +17,7 @@ from aynig.errors import LeaseLost
 from aynig.model import RunResult
 
 # Why a run is ended, the weaker word first: a later and stronger one replaces it.
-STOP_REASONS = ("drained", "timeout", "moved", "canceled", "lease-lost")
+STOP_REASONS = ("drained", "timeout", "over-budget", "moved", "canceled", "lease-lost")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

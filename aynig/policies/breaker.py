@@ -36,7 +36,8 @@ class Run:
 def judge_task(breaker: Breaker, streak: Streak, branch: str, now: float) -> Hold | None:
     """Is the breaker of a task open? Its own tries close it: a change, or another end."""
     reason = _reason(breaker, streak)
-    return _open(reason, streak.last, breaker, now, operand(branch)) if reason else None
+    again = f"`aynig resume {operand(branch)}`"
+    return _open(reason, streak.last, breaker, now, again) if reason else None
 
 
 def judge_state(breaker: Breaker, run: Run, now: float) -> Hold | None:
@@ -44,7 +45,7 @@ def judge_state(breaker: Breaker, run: Run, now: float) -> Hold | None:
     if breaker.failures is None or run.failures < breaker.failures:
         return None
     reason = f"{run.state} failed {run.failures} times in a row"
-    return _open(reason, run.last, breaker, now, f"--state {run.state}")
+    return _open(reason, run.last, breaker, now, f"`aynig resume --state {operand(run.state)}`")
 
 
 def is_probe(breaker: Breaker, run: Run) -> bool:
@@ -61,10 +62,10 @@ def _reason(breaker: Breaker, streak: Streak) -> str:
     return ""
 
 
-def _open(reason: str, last: float, breaker: Breaker, now: float, target: str) -> Hold | None:
+def _open(reason: str, last: float, breaker: Breaker, now: float, again: str) -> Hold | None:
     until = last + breaker.pause
     if now >= until:
         return None
     left = format_duration(max(1.0, float(round(until - now))))
-    detail = f"{reason}; tried again in {left}, or by `aynig resume {target}`"
+    detail = f"{reason}; tried again in {left}, or by {again}"
     return Hold("breaker", detail, until)
