@@ -144,6 +144,11 @@ DWP = Dialect(
 # In this order: where a message speaks both, the native one counts.
 DIALECTS = (AYNIG, DWP)
 
+# What `AYNIG.claim` finds in a block of one-line trailers: a field's key or nothing, and a value.
+_NATIVE_LINE = re.compile(
+    r"\naynig[ \t]*+:[ \t\r]*+(?:([a-z0-9][a-z0-9_-]*+)[ \t]*+:)?([^\n]*+)",
+    re.IGNORECASE | re.ASCII,
+)
 _STATE_KEYS = tuple(dialect.state_key.encode() for dialect in DIALECTS)
 
 
@@ -235,6 +240,34 @@ def glance(raw: bytes, limits: Limits = DEFAULT_LIMITS) -> Glance | None:
                 return Glance(found) if found else None
     statement = read(raw, limits)
     return Glance(statement.state, statement.fault) if statement else None
+
+
+class Skim(NamedTuple):
+    """State, fields and fault of a `Statement`: what programs go by."""
+
+    state: str
+    fields: tuple[tuple[str, str], ...]
+    fault: str = ""
+
+
+def skim(raw: bytes, limits: Limits = DEFAULT_LIMITS) -> Skim | None:
+    """State, fields and fault of what `read` returns, for a hundred thousand answers.
+
+    Native messages of the usual form take a fifth of the work; all others are read.
+    """
+    if len(raw) <= limits.message_bytes:
+        block = trailers.plain_block(raw)
+        if block is not None and block.count("\n") <= limits.trailers:
+            found = _NATIVE_LINE.findall("\n" + block)
+            states = [value for key, value in found if not key]
+            state = states[-1].strip(" \t\r") if states else ""
+            if STATE_PATTERN.fullmatch(state):
+                fields = [(key.lower(), value.strip(" \t\r")) for key, value in found if key]
+                return Skim(state, tuple(fields))
+    statement = read(raw, limits)
+    if statement is None:
+        return None
+    return Skim(statement.state, statement.fields, statement.fault)
 
 
 def _said_on_one_line(block: str) -> str | None:

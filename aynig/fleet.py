@@ -16,9 +16,10 @@ from aynig.model import HEADS, LEASES, Holder, Lease, branch_of
 from aynig.onbranch import WORKING, Working, read_working
 from aynig.presence import Presence, presences
 from aynig.processes import is_alive, is_running
+from aynig.runs import run_time
 from aynig.scan import read_event
 from aynig.site import Site
-from aynig.status import listening, run_time
+from aynig.status import listening
 
 RUNNING, IDLE, SILENT, DEAD = "running", "idle", "silent", "dead"
 

@@ -6,21 +6,26 @@ commits alone carry the task on.
 
 from __future__ import annotations
 
+import calendar
 import contextlib
 import errno
+import functools
 import json
 import os
+import re
 import shutil
 import stat
 import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 # More than any message can make of it.
 _MOST_JSON = 64 * 1024 * 1024
+_RUN_ID = re.compile(r"([0-9]{8})T([01][0-9]|2[0-3])([0-5][0-9])([0-5][0-9])Z(?:-|\Z)")
 
 
 def new_run_id() -> str:
@@ -32,6 +37,25 @@ def new_run_id() -> str:
     now = time.time()
     second = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
     return f"{second}-{int(now % 1 * 1000):03x}{uuid.uuid4().hex[:7]}"
+
+
+def run_time(run: str | None) -> float | None:
+    """When a run began, from its id: seconds since the epoch."""
+    found = _RUN_ID.match(run or "")
+    midnight = _midnight(found[1]) if found else None
+    if found is None or midnight is None:
+        return None
+    return float(midnight + int(found[2]) * 3600 + int(found[3]) * 60 + int(found[4]))
+
+
+@functools.lru_cache(maxsize=1024)
+def _midnight(digits: str) -> int | None:
+    """The first second of a day such as `20260131`: asked for the same days again and again."""
+    try:
+        day = date(int(digits[:4]), int(digits[4:6]), int(digits[6:]))
+    except ValueError:
+        return None
+    return calendar.timegm(day.timetuple())
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,7 +99,7 @@ class Scan:
         RepositoryError where the repository is gone or `packed-refs` or the folder of the branches
         can't be used; what was known before stands then.
         """
-        with self._mutex, contextlib.nullcontext() if self._tips else _collector_at_rest():
+        with self._mutex, contextlib.nullcontext() if self._tips else collector_at_rest():
             begun = time.monotonic()
             look = self._reader.look()
             self.broken = look.broken
@@ -196,7 +196,7 @@ class Scan:
 
 
 @contextlib.contextmanager
-def _collector_at_rest() -> Iterator[None]:
+def collector_at_rest() -> Iterator[None]:
     """For thousands of new objects that all stay; the garbage collector would go through them
     again and again, a sixth of a first look's time."""
     was_on = gc.isenabled()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import calendar
 import contextlib
 import math
 import time
@@ -20,6 +19,7 @@ from aynig.lease import time_left
 from aynig.model import HEADS, Deferral, Event, Hold, Lease, Plan, branch_of
 from aynig.onbranch import WORKING, read_working
 from aynig.plan import make_plan, state_hold
+from aynig.runs import run_time
 from aynig.scan import Tip, read_event
 from aynig.site import Site
 from aynig.story import RunRow, rows_of_branch
@@ -234,15 +234,6 @@ def _doorbells(site: Site) -> Iterator[tuple[int, bool, float]]:
             pid, dot, part = entry.name.partition(".")
             if pid.isdigit() and part in ("", "part"):
                 yield int(pid), not dot, entry.stat().st_mtime
-
-
-def run_time(run: str | None) -> float | None:
-    """When a run began, from its id."""
-    stamp = (run or "").partition("-")[0]
-    try:
-        return float(calendar.timegm(time.strptime(stamp, "%Y%m%dT%H%M%SZ")))
-    except ValueError:
-        return None
 
 
 def _last_answer(site: Site, ref: str, tip: str, tips: Set[str]) -> RunRow | None:

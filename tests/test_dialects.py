@@ -21,6 +21,7 @@ from aynig.dialects import (
     check_state,
     glance,
     read,
+    skim,
     write,
 )
 from aynig.errors import UsageError
@@ -411,10 +412,14 @@ PIECES = st.sampled_from(
 
 @settings(max_examples=3000, derandomize=True, deadline=None, database=None)
 @given(st.lists(PIECES, max_size=12), st.sampled_from(["\n", "\r\n"]), st.sampled_from(["", "\n"]))
-def test_a_glance_says_what_reading_says(lines: list[str], ending: str, last: str) -> None:
+def test_a_glance_and_a_skim_say_what_reading_says(
+    lines: list[str], ending: str, last: str
+) -> None:
     raw = ("title\n\n" * (len(lines) % 2) + ending.join(lines) + last).encode(
         "utf-8", "surrogateescape"
     )
     limits = Limits(message_bytes=120, trailers=3)
     said, glanced = read(raw, limits), glance(raw, limits)
     assert (said and (said.state, said.fault)) == (glanced and (glanced.state, glanced.fault))
+    skimmed = skim(raw, limits)
+    assert (said and (said.state, said.fields, said.fault)) == skimmed

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from aynig.runs import RunArchive, new_run_id
+from aynig.runs import RunArchive, new_run_id, run_time
 
 FIRST, SECOND = "20260131T093000Z-0001111111", "20260131T093000Z-0022222222"
 
@@ -33,6 +33,25 @@ def test_run_ids_sort_by_time_within_a_second_and_are_unique() -> None:
     stamps = [each[: len("20260131T093000Z-000")] for each in ids]
     assert stamps == sorted(stamps)
     assert len(set(ids)) == len(ids)
+
+
+@pytest.mark.parametrize(
+    ("run", "time"),
+    [
+        (FIRST, 1_769_851_800.0),
+        ("20260131T093000Z", 1_769_851_800.0),
+        ("20240229T235959Z-0", 1_709_251_199.0),
+        ("20230229T000000Z-0", None),
+        ("20260131T240000Z-0", None),
+        ("20260131T093000Zx", None),
+        ("00000101T000000Z-0", None),
+        ("x", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_a_run_id_says_when_it_began(run: str | None, time: float | None) -> None:
+    assert run_time(run) == time
 
 
 def test_a_folder_is_its_owners_alone(archive: RunArchive) -> None:

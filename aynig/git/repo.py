@@ -243,6 +243,11 @@ class Repo:
         found = self._read_commit(oid)
         return found.commit_time, found.raw_message
 
+    def lineage(self, oid: str) -> tuple[int, tuple[str, ...], bytes]:
+        """Committer time, parents and raw message of a commit, for walks; as `commit`."""
+        found = self._read_commit(oid)
+        return found.commit_time, tuple(map(str, found.parent_ids)), found.raw_message
+
     def _read_commit(self, oid: str) -> pygit2.Commit:
         try:
             found: object = self.handle[oid]
