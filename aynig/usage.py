@@ -21,12 +21,13 @@ TOKENS_IN = "tokens-in"
 TOKENS_OUT = "tokens-out"
 CALLS = "calls"
 KEYS = (COST, TOKENS_IN, TOKENS_OUT, CALLS)
+_COUNTS = frozenset(KEYS[1:])
 # What `cost-usd` says where something was spent and nobody can tell how much.
 UNKNOWN = "unknown"
 
 MOST_COST = Decimal(10**9)
 MOST_COUNT = 10**15
-_DOLLARS = re.compile(r"[0-9]{0,10}(?:\.[0-9]{1,6})?")
+_DOLLARS = re.compile(r"[0-9]{1,10}(?:\.[0-9]{1,6})?|\.[0-9]{1,6}")
 _COUNT = re.compile(r"[0-9]{1,16}")
 _SMALLEST = Decimal("0.000001")
 
@@ -69,39 +70,63 @@ class Usage:
 NOTHING = Usage()
 
 
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What several answers have spent together.
+
+    `unknown` is the oid of the last of them of which nobody knows what it cost; empty where there
+    is none.
+    """
+
+    usage: Usage = NOTHING
+    unknown: str = ""
+
+
 def read_amount(key: str, value: str) -> Usage | str:
     """One amount as it was written; a sentence where it is not believed."""
-    if key == COST:
-        if value == UNKNOWN:
-            return Usage(unknown=True)
-        if value in ("", ".") or not _DOLLARS.fullmatch(value) or Decimal(value) > MOST_COST:
-            most = f"at most {MOST_COST} with at most 6 decimal places"
-            return f"{key}: expected dollars, {most}, or {UNKNOWN}, found {quote(value)}"
-        return Usage(cost_usd=Decimal(value))
     if key not in KEYS:
         return f"{quote(key)} is nothing that can be spent: expected one of {', '.join(KEYS)}"
-    if not _COUNT.fullmatch(value) or int(value) > MOST_COUNT:
-        return f"{key}: expected a whole number from 0 to {MOST_COUNT}, found {quote(value)}"
-    count = int(value)
-    if key == TOKENS_IN:
-        return Usage(tokens_in=count)
-    return Usage(tokens_out=count) if key == TOKENS_OUT else Usage(calls=count)
+    usage, faults = read_usage([(key, value)])
+    return faults[0] if faults else usage
 
 
-def read_usage(fields: Iterable[Field]) -> tuple[Usage, tuple[str, ...]]:
+def read_usage(fields: Iterable[tuple[str, str]]) -> tuple[Usage, tuple[str, ...]]:
     """What the fields of an answer say was spent, and what of that is not believed, in words.
 
     Fields with other keys are passed over.
     """
-    found, faults = NOTHING, []
+    cost: Decimal | None = None
+    counts: dict[str, int] = {}
+    unknown = False
+    faults: list[str] = []
     for key, value in fields:
-        if key in KEYS:
-            amount = read_amount(key, value)
-            if isinstance(amount, str):
-                faults.append(amount)
+        if key == COST:
+            dollars = _dollars(value)
+            if dollars is not None:
+                cost = dollars if cost is None else cost + dollars
+            elif value == UNKNOWN:
+                unknown = True
             else:
-                found += amount
-    return found, tuple(faults)
+                most = f"at most {MOST_COST} with at most 6 decimal places"
+                faults.append(
+                    f"{key}: expected dollars, {most}, or {UNKNOWN}, found {quote(value)}"
+                )
+        elif key in _COUNTS:
+            count = int(value) if _COUNT.fullmatch(value) else -1
+            if 0 <= count <= MOST_COUNT:
+                counts[key] = counts.get(key, 0) + count
+            else:
+                whole = f"a whole number from 0 to {MOST_COUNT}"
+                faults.append(f"{key}: expected {whole}, found {quote(value)}")
+    usage = Usage(cost, counts.get(TOKENS_IN), counts.get(TOKENS_OUT), counts.get(CALLS), unknown)
+    return usage, tuple(faults)
+
+
+def _dollars(value: str) -> Decimal | None:
+    if not _DOLLARS.fullmatch(value):
+        return None
+    dollars = Decimal(value)
+    return dollars if dollars <= MOST_COST else None
 
 
 def total(reported_by_file: Usage, said_in_answer: Usage) -> Usage:

@@ -48,6 +48,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "policies.assignment", "policies.breaker", "policies.contention", "policies.dependencies",
         "policies.fallback", "policies.loop", "policies.retries", "policies.setback",
         "policies.verification",
+        "policies.budget", "policies.deferral",
     ),
     ("plan",),
     ("lease", "presence", "renewal", "sync"),
