@@ -26,6 +26,7 @@ COMMANDS = {
     "status": "Show a row a branch: its state, and what holds it.",
     "runners": "Show a row a runner: what it is running, or that it is idle.",
     "log": "Show the story of a task: each state, who executed it, how long.",
+    "costs": "Show what was spent: by task, state, agent or day.",
     "logs": "Show what a script printed, also while it runs.",
     "retry": "Write a new commit with the state that failed.",
     "resume": "Let a task go on that waits for its circuit breaker.",

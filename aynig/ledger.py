@@ -1,0 +1,467 @@
+"""What was spent, added up from the answers in the history (docs/costs.md).
+
+Only commits and refs count, so every runner and every auditor of the same refs gets the same sums.
+What is counted is what the refs lead to by three steps: from an answer to the commit that it
+answers, and to its other parents; from any other commit to all its parents. What an agent commits
+between a commit and its answer is jumped over: nobody but the daemon vouches for what stands there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+import threading
+from bisect import bisect_left
+from calendar import timegm
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import date
+
+from aynig.account import (
+    DAY,
+    REPOSITORY,
+    STATE,
+    Answer,
+    Line,
+    Sum,
+    day_of,
+    read_answer,
+    scopes_of,
+    time_of,
+)
+from aynig.dialects import Skim
+from aynig.errors import RepositoryError
+from aynig.git.repo import Repo
+from aynig.git.snapshot import RefReader
+from aynig.model import HEADS, LEASES, RefChange
+from aynig.policies.budget import Scope
+from aynig.scan import collector_at_rest
+from aynig.usage import Spent, Usage
+from aynig.workflow import Limits
+
+HOUR = 3600
+# As in `git.history`: clocks of people's machines disagree.
+_SLOP = DAY
+# States that end a task for good; what a person asks for on top of others goes on with it.
+_OVER = frozenset({"done", "canceled"})
+_OID = re.compile(r"[0-9a-f]{40}")
+# Tasks whose sums are kept at hand.
+_MOST_TASKS = 20_000
+
+ReadSkim = Callable[[bytes], Skim | None]
+Moves = Callable[[], Iterable[RefChange]]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One answer of the ledger, or what a lease says was spent before there is one.
+
+    `task` is the oid of the commit that its task began with, `state` the state that ran, `time`
+    when its run ended (seconds since the epoch). `failure` is empty for a success.
+    """
+
+    oid: str
+    # The triggering commit.
+    answers: str
+    task: str
+    state: str
+    # Empty where there is no answer yet.
+    to_state: str
+    agent: str
+    time: int
+    usage: Usage
+    # As they count for a rate: what it says, else one for each attempt.
+    calls: int = 0
+    failure: str = ""
+    # Of an answer without a script: what kind of step it was.
+    step: str = ""
+    branch: str = ""
+
+    @property
+    def succeeded(self) -> bool:
+        return not self.failure
+
+    @property
+    def day(self) -> date:
+        """In UTC."""
+        return day_of(self.time)
+
+
+Spends = Callable[[str, str], Entry | None]
+
+
+class _Node:
+    """A commit that refs lead to. `leads` is None where the walk has not gone on from there."""
+
+    __slots__ = ("answer", "held", "leads", "ran", "state", "time")
+
+    def __init__(self) -> None:
+        # How many refs and commits lead to it: with none left it is no longer counted.
+        self.held = 0
+        self.time = 0
+        self.state = ""
+        self.leads: tuple[str, ...] | None = None
+        self.answer: Answer | None = None
+        # The state that an answer's run was of.
+        self.ran = ""
+
+
+def open_ledger(repo: Repo, skim: ReadSkim, spends: Spends | None = None) -> Ledger:
+    """The ledger of a repository, told of its refs by looks of its own."""
+    reader = RefReader(repo.common_dir, (HEADS, LEASES))
+    return Ledger(repo, skim, lambda: reader.look().changes, spends)
+
+
+class Ledger:
+    """An index of the answers that branches and leases lead to. Safe between threads.
+
+    `refresh` looks what refs have changed and reads what is new by that; everything else answers
+    from memory. It covers the history down to a horizon, which is lowered for what is asked.
+    """
+
+    def __init__(
+        self,
+        repo: Repo,
+        skim: ReadSkim,
+        moves: Moves,
+        spends: Spends | None = None,
+    ) -> None:
+        """`moves` gives how branches and lease refs changed since it was last called; at first,
+        all of them. `spends` says what a lease ref at an oid has spent that is in no answer yet.
+        """
+        self._repo = repo
+        self._skim = skim
+        self._moves = moves
+        self._spends = spends
+        self._mutex = threading.RLock()
+        self._horizon = math.inf
+        self._refs: dict[str, str] = {}
+        self._nodes: dict[str, _Node] = {}
+        self._pending: list[str] = []
+        # Where the walk stopped: at commits older than the horizon, and at those it can't read.
+        self._frontier: set[str] = set()
+        self._missing: set[str] = set()
+        self._lines: defaultdict[tuple[str, str], Line] = defaultdict(Line)
+        self._roots: dict[str, str] = {}
+        self._tasks: dict[str, dict[tuple[str, str], Sum]] = {}
+        # What leases say: of each lease ref, and the triggering commit's.
+        self._live: dict[str, tuple[Entry, Answer]] = {}
+
+    # --- what is counted --------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Count what came by changes of refs, and no longer count what nothing leads to."""
+        with self._mutex, contextlib.nullcontext() if self._nodes else collector_at_rest():
+            dropped = []
+            changes = list(self._moves())
+            for change in changes:
+                before = self._refs.pop(change.ref, None)
+                if before is not None:
+                    dropped.append(before)
+                if change.new is not None:
+                    self._refs[change.ref] = change.new
+                    self._hold(change.new)
+            if changes:
+                # It may have been fetched since.
+                self._pending += self._missing
+                self._missing.clear()
+            self._walk()
+            self._release(dropped)
+            for change in changes:
+                if change.ref.startswith(LEASES):
+                    self._take_live(change.ref, change.new)
+
+    def cover(self, since: float) -> None:
+        """Make sure that all answers since a time are counted (seconds since the epoch).
+
+        Minus infinity: all there are.
+        """
+        with self._mutex:
+            horizon = since - _SLOP
+            if horizon >= self._horizon:
+                return
+            self._horizon = horizon
+            deeper = [oid for oid in self._frontier if self._nodes[oid].time >= horizon]
+            self._frontier.difference_update(deeper)
+            self._pending += deeper
+            with collector_at_rest():
+                self._walk()
+
+    def _hold(self, oid: str) -> None:
+        node = self._nodes.get(oid)
+        if node is None:
+            node = self._nodes[oid] = _Node()
+            self._pending.append(oid)
+        node.held += 1
+
+    def _walk(self) -> None:
+        """Read what is pending, and what that leads to, down to the horizon."""
+        found: list[tuple[_Node, Answer]] = []
+        pending = self._pending
+        while pending:
+            oid = pending.pop()
+            node = self._nodes[oid]
+            try:
+                node.time, parents, message = self._repo.lineage(oid)
+            except RepositoryError:
+                self._missing.add(oid)
+                continue
+            self._read(oid, node, parents, message)
+            if node.time < self._horizon:
+                self._frontier.add(oid)
+                node.leads = node.answer = None
+                continue
+            for lead in node.leads or ():
+                self._hold(lead)
+            if node.answer is not None:
+                found.append((node, node.answer))
+        for node, answer in found:
+            node.ran = self._state_of(answer.answers)
+        self._count([(node.ran, answer) for node, answer in found])
+
+    def _read(self, oid: str, node: _Node, parents: tuple[str, ...], message: bytes) -> None:
+        """Note what a commit says, and where it leads."""
+        node.leads = parents
+        said = self._skim(message) if b":" in message else None
+        if said is None or said.fault:
+            return
+        node.state = said.state
+        if b"answers:" not in message:
+            return
+        fields = dict(said.fields)
+        answered = fields.get("answers", "")
+        if answered not in parents:
+            if answered == oid or not _OID.fullmatch(answered):
+                return
+            if not self._repo.descends(oid, answered):
+                return
+            node.leads = (answered, *parents[1:])
+        node.answer = read_answer(oid, node.time, said, fields)
+
+    def _release(self, oids: list[str]) -> None:
+        """Refs have left these commits: what nothing leads to any more is no longer counted."""
+        while oids:
+            oid = oids.pop()
+            node = self._nodes[oid]
+            node.held -= 1
+            if node.held:
+                continue
+            del self._nodes[oid]
+            self._frontier.discard(oid)
+            self._missing.discard(oid)
+            oids += node.leads or ()
+            if node.answer is not None:
+                self._discount(node.ran, node.answer)
+
+    def _count(self, found: list[tuple[str, Answer]]) -> None:
+        found.sort(key=lambda pair: pair[1])
+        batches: defaultdict[tuple[str, str], list[Answer]] = defaultdict(list)
+        for state, answer in found:
+            for scope in scopes_of(state, answer.agent):
+                batches[scope].append(answer)
+        for scope, batch in batches.items():
+            self._lines[scope].add(batch)
+
+    def _discount(self, state: str, answer: Answer) -> None:
+        for scope in scopes_of(state, answer.agent):
+            self._lines[scope].remove(answer)
+
+    def _take_live(self, ref: str, oid: str | None) -> None:
+        before = self._live.pop(ref, None)
+        if before is not None:
+            self._discount(before[0].state, before[1])
+        entry = self._spends(ref, oid) if self._spends is not None and oid is not None else None
+        if entry is not None:
+            answer = Answer(
+                entry.time, entry.oid, entry.answers, entry.to_state, entry.agent, entry.usage,
+                entry.calls, entry.failure, entry.step,
+            )  # fmt: skip
+            self._live[ref] = (entry, answer)
+            self._count([(entry.state, answer)])
+
+    # --- tasks ------------------------------------------------------------------------------
+
+    def _state_of(self, oid: str) -> str:
+        node = self._look_at(oid)
+        return node.state if node is not None else ""
+
+    def _look_at(self, oid: str) -> _Node | None:
+        """A commit, also one that the walk has not come to; None where it can't be read."""
+        node = self._nodes.get(oid)
+        if node is None or node.leads is None:
+            node = _Node()
+            try:
+                node.time, parents, message = self._repo.lineage(oid)
+            except RepositoryError:
+                return None
+            self._read(oid, node, parents, message)
+            if node.answer is not None:
+                node.ran = self._state_of(node.answer.answers)
+        return node
+
+    def _below(self, node: _Node) -> str | None:
+        """The commit of the same task before this one; None where the task begins here."""
+        if node.answer is not None:
+            return node.answer.answers
+        if not node.state or not node.leads:
+            return None
+        state = self._state_of(node.leads[0])
+        return node.leads[0] if state and state not in _OVER else None
+
+    def _thread(self, oid: str) -> Iterator[tuple[str, _Node]]:
+        """A commit and those of its task before it, as far as this clone has them."""
+        following: str | None = oid
+        while following is not None:
+            node = self._look_at(following)
+            if node is None:
+                return
+            yield following, node
+            following = self._below(node)
+
+    def task_of(self, oid: str) -> str:
+        """The oid of the commit that the task of a commit began with."""
+        with self._mutex:
+            path = []
+            root = oid
+            for root, _ in self._thread(oid):
+                if root in self._roots:
+                    root = self._roots[root]
+                    break
+                path.append(root)
+            self._roots.update(dict.fromkeys(path, root))
+            return root
+
+    def tasks_on_line(self, oid: str, seen: set[str]) -> Iterator[str]:
+        """The tasks that lie on the line of a branch at `oid`, the last first.
+
+        What is in `seen` is on another's line, and ends this one; what was walked is added to it.
+        """
+        with self._mutex:
+            following: str | None = oid
+            while following is not None and following not in seen:
+                seen.add(following)
+                node = self._look_at(following)
+                if node is None:
+                    return
+                if node.answer is not None:
+                    yield self.task_of(following)
+                    following = node.answer.answers
+                else:
+                    following = node.leads[0] if node.leads else None
+
+    def spent_on_task(self, tip: str, kind: str = REPOSITORY, name: str = "") -> Spent:
+        """What the task of a branch at `tip` has spent so far, in one scope."""
+        with self._mutex:
+            found = self._sums_of_task(tip).get((kind, name), Sum()).copy()
+            for entry, answer in self._live.values():
+                if entry.answers == tip and (kind, name) in scopes_of(entry.state, entry.agent):
+                    found.count(answer)
+            return found.spent()
+
+    def _sums_of_task(self, tip: str) -> dict[tuple[str, str], Sum]:
+        path = []
+        sums: dict[tuple[str, str], Sum] = {}
+        for oid, node in self._thread(tip):
+            if oid in self._tasks:
+                sums = {scope: each.copy() for scope, each in self._tasks[oid].items()}
+                break
+            path.append(node)
+        for node in reversed(path):
+            if node.answer is not None:
+                for scope in scopes_of(node.ran, node.answer.agent):
+                    sums.setdefault(scope, Sum()).count(node.answer)
+        if path:
+            if len(self._tasks) >= _MOST_TASKS:
+                self._tasks.clear()
+            self._tasks[tip] = sums
+        return sums
+
+    # --- questions --------------------------------------------------------------------------
+
+    def spent_on_day(self, day: date, kind: str = REPOSITORY, name: str = "") -> Spent:
+        """What was spent on one day (UTC) in one scope."""
+        with self._mutex:
+            number = timegm(day.timetuple()) // DAY
+            self.cover(number * DAY)
+            line = self._lines.get((kind, name))
+            return line.days[number].spent() if line and number in line.days else Spent()
+
+    def calls_in_hour(
+        self, now: float, kind: str = REPOSITORY, name: str = ""
+    ) -> tuple[int, int | None]:
+        """The calls of the last hour in one scope, and the time of the oldest of them.
+
+        Those of a clock that is ahead of ours count as well, by an hour at the most.
+        """
+        with self._mutex:
+            self.cover(now - HOUR)
+            line = self._lines.get((kind, name))
+            return line.calls(now - HOUR, now + HOUR) if line else (0, None)
+
+    def last_failures(self, state: str, since: float, most: int) -> tuple[tuple[int, str], ...]:
+        """The failures of a state in a row, up to now, the newest first: times and what failed.
+
+        No more than `most`, and none from before `since`.
+        """
+        found: list[tuple[int, str]] = []
+        with self._mutex:
+            self.cover(since)
+            line = self._lines.get((STATE, state))
+            for answer in reversed(line.answers) if line else ():
+                if answer.step or not answer.to_state:
+                    continue
+                if not answer.failure or answer.time < since or len(found) >= most:
+                    break
+                found.append((answer.time, answer.failure))
+        return tuple(found)
+
+    def scope(self, kind: str, name: str, limits: Limits, tip: str, now: float) -> Scope:
+        """What the policy `budget` judges by, of one scope and of the task of a branch at `tip`."""
+        today = day_of(int(now))
+        calls, oldest = self.calls_in_hour(now, kind, name)
+        return Scope(
+            name=f"the {kind} {name}" if name else f"the {kind}",
+            limits=limits,
+            task=self.spent_on_task(tip, kind, name),
+            day=self.spent_on_day(today, kind, name),
+            calls=calls,
+            oldest=oldest,
+        )
+
+    def entries(self, since: float = -math.inf) -> list[Entry]:
+        """All that is counted, from a time on, the oldest first."""
+        with self._mutex:
+            self.cover(since)
+            line = self._lines.get((REPOSITORY, ""))
+            answers = line.answers if line else []
+            live = {answer.oid: entry for entry, answer in self._live.values()}
+            start = bisect_left(answers, since, key=time_of)
+            return [live.get(each.oid) or self._entry(each) for each in answers[start:]]
+
+    def entries_of_task(self, tip: str) -> list[Entry]:
+        """The answers of the task of a branch at `tip`, the oldest first."""
+        with self._mutex:
+            found = [
+                self._entry(node.answer, node.ran)
+                for _, node in self._thread(tip)
+                if node.answer is not None
+            ]
+            found.reverse()
+            return found + [entry for entry, _ in self._live.values() if entry.answers == tip]
+
+    def _entry(self, answer: Answer, ran: str | None = None) -> Entry:
+        return Entry(
+            oid=answer.oid,
+            answers=answer.answers,
+            task=self.task_of(answer.oid),
+            state=self._nodes[answer.oid].ran if ran is None else ran,
+            to_state=answer.to_state,
+            agent=answer.agent,
+            time=answer.time,
+            usage=answer.usage,
+            calls=answer.calls,
+            failure=answer.failure,
+            step=answer.step,
+        )

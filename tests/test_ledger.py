@@ -1,0 +1,590 @@
+"""The ledger adds up what answers say, and nothing but what the refs lead to counts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from aynig import dialects
+from aynig.account import AGENT, STATE
+from aynig.git.repo import EMPTY_TREE, Repo
+from aynig.ledger import Entry, Ledger, open_ledger
+from aynig.model import HEADS, LEASES
+from aynig.usage import Usage
+from aynig.workflow import Limits
+from tests.world import EPOCH, GitRepo
+
+DAY = 86_400
+TASK = "task\n\naynig: build\n"
+
+
+def answering(oid: str, state: str = "done", *lines: str) -> str:
+    block = [state, *lines, f"answers: {oid}"]
+    return "answer\n\n" + "".join(f"aynig: {line}\n" for line in block)
+
+
+@dataclass
+class Lab:
+    """A repository and the ledger over it."""
+
+    world: GitRepo
+    spends: dict[tuple[str, str], Entry] = field(default_factory=dict)
+    ledger: Ledger = field(init=False)
+    # The messages that were read.
+    messages: list[bytes] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        self.ledger = open_ledger(
+            Repo.open(self.world.path), self._skim, lambda *place: self.spends.get(place)
+        )
+
+    def _skim(self, message: bytes) -> dialects.Skim | None:
+        self.messages.append(message)
+        return dialects.skim(message)
+
+    def task(self, branch: str = "task", message: str = TASK) -> str:
+        parent = None if self.world.tip(branch) else self.world.tip()
+        return self.world.commit(message, branch=branch, parent=parent)
+
+    def answer(self, *lines: str, branch: str = "task", state: str = "done") -> str:
+        return self.world.commit(answering(self.world.tip(branch), state, *lines), branch=branch)
+
+    def entries(self) -> list[Entry]:
+        self.ledger.refresh()
+        return self.ledger.entries()
+
+    def costs(self) -> list[str]:
+        return [str(entry.usage.cost) for entry in self.entries()]
+
+    def cost_of_task(self, branch: str = "task") -> Decimal:
+        self.ledger.refresh()
+        return self.ledger.spent_on_task(self.world.tip(branch)).usage.cost
+
+    def time(self, oid: str) -> int:
+        return int(self.world.git("log", "-1", "--format=%ct", oid))
+
+    def day(self, oid: str) -> date:
+        return datetime.fromtimestamp(self.time(oid), UTC).date()
+
+    def pass_time(self, seconds: float) -> None:
+        self.world._clock += int(seconds)
+
+
+@pytest.fixture
+def lab(repo: GitRepo) -> Lab:
+    return Lab(repo)
+
+
+# --- what an entry says -------------------------------------------------------------------------
+
+
+def test_an_answer_is_an_entry(lab: Lab) -> None:
+    task = lab.task()
+    answer = lab.answer("cost-usd: 0.42", "tokens-in: 7", "calls: 2", "agent: coder", state="ok")
+    (entry,) = lab.entries()
+    assert entry == Entry(
+        oid=answer, answers=task, task=task, state="build", to_state="ok", agent="coder",
+        time=lab.time(answer), usage=Usage(Decimal("0.42"), 7, calls=2), calls=2,
+    )  # fmt: skip
+    assert entry.succeeded
+    assert entry.day == lab.day(answer)
+
+
+def test_a_commit_without_answers_is_no_entry(lab: Lab) -> None:
+    lab.task(message=f"{TASK}aynig: cost-usd: 5\n")
+    lab.world.commit("text\n\nsee answers: x\n\naynig: cost-usd: 5\n", branch="main")
+    assert lab.entries() == []
+
+
+@pytest.mark.parametrize(
+    ("state", "lines", "failure"),
+    [
+        ("done", ("exit: 0",), ""),
+        ("next", (), ""),
+        ("failed", ("exit: 3",), "exit 3"),
+        ("fallback", ("exit: 3",), "exit 3"),
+        ("failed", ("exit: 143", "stopped: timeout"), "timeout"),
+        ("failed", ("exit: 0", "fault: its answer is malformed"), "its answer is malformed"),
+        ("failed", ("exit: 0",), "failed"),
+        ("failed", ("step: deadline",), ""),
+    ],
+)
+def test_how_a_run_ended_is_read_from_its_answer(
+    lab: Lab, state: str, lines: tuple[str, ...], failure: str
+) -> None:
+    lab.task()
+    lab.answer(*lines, state=state)
+    (entry,) = lab.entries()
+    assert (entry.failure, entry.succeeded) == (failure, not failure)
+
+
+@pytest.mark.parametrize(
+    ("lines", "calls"),
+    [
+        ((), 1), (("attempt: 3",), 3), (("attempt: 3", "calls: 2"), 2), (("calls: 0",), 0),
+        (("step: join",), 0), (("attempt: -1",), 1), (("attempt: 99999999",), 1),
+    ],
+)  # fmt: skip
+def test_an_answer_that_says_nothing_of_calls_counts_one_an_attempt(
+    lab: Lab, lines: tuple[str, ...], calls: int
+) -> None:
+    lab.task()
+    lab.answer(*lines)
+    assert [entry.calls for entry in lab.entries()] == [calls]
+
+
+def test_an_answer_counts_when_its_run_ended_however_its_parents_are_dated(lab: Lab) -> None:
+    task = lab.task()
+    begun = datetime.fromtimestamp(EPOCH, UTC).strftime("%Y%m%dT%H%M%SZ")
+    lab.pass_time(3650 * DAY)
+    lab.world.commit("dated far ahead", branch="task")
+    lab.world.commit(
+        answering(task, "done", f"run: {begun}-abc", "duration: 90.500"), branch="task"
+    )
+    assert [entry.time for entry in lab.entries()] == [EPOCH + 90]
+
+
+@pytest.mark.parametrize("run", ["x", "20261399T000000Z-1", "99990101T000000Z-1", "2026T-"])
+def test_a_run_that_says_no_time_or_a_later_one_leaves_the_committer_s(lab: Lab, run: str) -> None:
+    lab.task()
+    answer = lab.answer(f"run: {run}", "duration: 9")
+    assert [entry.time for entry in lab.entries()] == [lab.time(answer)]
+
+
+# --- what counts --------------------------------------------------------------------------------
+
+
+def test_what_an_agent_commits_before_its_answer_is_not_read(lab: Lab) -> None:
+    task = lab.task()
+    lab.world.commit(answering(task, "forged", "cost-usd: 9"), branch="task")
+    lab.world.commit("work\n\naynig: x\naynig: cost-usd: 9\n", branch="task")
+    lab.world.commit(answering(task, "done", "cost-usd: 1"), branch="task")
+    assert lab.costs() == ["1"]
+    assert not any(b"forged" in message for message in lab.messages)
+
+
+def test_what_another_branch_leads_to_is_read_all_the_same(lab: Lab) -> None:
+    task = lab.task()
+    between = lab.world.commit(answering(task, "x", "cost-usd: 9"), branch="task")
+    lab.world.commit(answering(task, "done", "cost-usd: 1"), branch="task")
+    lab.world.git("branch", "between", between)
+    assert sorted(lab.costs()) == ["1", "9"]
+    lab.world.git("branch", "-D", "between")
+    assert lab.costs() == ["1"]
+
+
+def test_a_copied_answer_claims_what_it_does_not_descend_from(lab: Lab) -> None:
+    task = lab.task()
+    lab.answer("cost-usd: 1")
+    lab.world.commit(answering(task, "done", "cost-usd: 1"), branch="main")
+    lab.world.commit(answering("HEAD", "done", "cost-usd: 1"), branch="main")
+    assert lab.costs() == ["1"]
+
+
+def test_one_answer_that_two_branches_reach_counts_once(lab: Lab) -> None:
+    lab.task()
+    lab.answer("cost-usd: 1", state="again")
+    lab.world.git("branch", "copy", "task")
+    lab.answer("cost-usd: 2")
+    lab.answer("cost-usd: 3", branch="copy")
+    assert sorted(lab.costs()) == ["1", "2", "3"]
+    lab.world.git("branch", "-D", "copy")
+    assert lab.costs() == ["1", "2"]
+
+
+def test_the_other_parents_of_an_answer_are_read(lab: Lab) -> None:
+    """A join: the children's branches may be gone, their answers are not."""
+    task = lab.task()
+    lab.task("child")
+    child = lab.answer("cost-usd: 3", branch="child")
+    tree = lab.world.git("rev-parse", "main^{tree}")
+    message = answering(task, "done", "cost-usd: 1").encode()
+    joined = lab.world.git(
+        "commit-tree", tree, "-p", task, "-p", child, stdin=message, env=lab.world.tick()
+    )
+    lab.world.git("update-ref", "refs/heads/task", joined)
+    lab.world.git("update-ref", "-d", "refs/heads/child")
+    assert lab.costs() == ["3", "1"]
+    assert lab.cost_of_task() == 1, "what children spend is their own task's"
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_an_answer_that_was_set_back_counts_for_as_long_as_a_ref_leads_to_it(
+    lab: Lab, restarted: bool
+) -> None:
+    task = lab.task()
+    answer = lab.answer("cost-usd: 1")
+    lab.world.git("update-ref", f"{LEASES}1", answer)
+    assert lab.costs() == ["1"]
+    lab.world.git("update-ref", "refs/heads/task", task)
+    if restarted:
+        lab.restart()
+    assert lab.costs() == ["1"]
+    lab.world.git("update-ref", "-d", f"{LEASES}1")
+    if restarted:
+        lab.restart()
+    assert lab.costs() == []
+    lab.world.git("update-ref", "refs/heads/back", answer)
+    assert lab.costs() == ["1"]
+
+
+def test_a_tag_or_a_rescue_alone_keeps_nothing(lab: Lab) -> None:
+    lab.task()
+    answer = lab.answer("cost-usd: 1")
+    lab.world.git("update-ref", "-d", "refs/heads/task")
+    lab.world.git("tag", "kept", answer)
+    lab.world.git("update-ref", "refs/aynig/rescue/1", answer)
+    assert lab.costs() == []
+
+
+def test_only_what_is_new_is_read(lab: Lab) -> None:
+    lab.task()
+    for _ in range(5):
+        lab.answer("cost-usd: 1", state="build")
+    assert len(lab.entries()) == 5
+    lab.messages.clear()
+    assert len(lab.entries()) == 5
+    assert lab.messages == []
+    lab.answer("cost-usd: 1")
+    assert len(lab.entries()) == 6
+    assert len(lab.messages) == 1
+
+
+def test_in_a_shallow_clone_what_is_there_counts(lab: Lab) -> None:
+    lab.task()
+    lab.answer("cost-usd: 1", state="build")
+    lab.answer("cost-usd: 2")
+    path = lab.world.path.parent / "clone"
+    lab.world.git(
+        "clone", "--quiet", "--no-local", "--depth=2", "--branch=task",
+        f"file://{lab.world.path}", str(path),
+    )  # fmt: skip
+    clone = Lab(GitRepo(path))
+    assert clone.costs() == ["2"]
+    assert clone.cost_of_task() == 2
+
+
+def test_what_can_t_be_read_counts_when_it_is_there_again(lab: Lab) -> None:
+    lab.task()
+    first = lab.answer("cost-usd: 1", state="build")
+    lab.answer("cost-usd: 2")
+    place = lab.world.git_dir / "objects" / first[:2] / first[2:]
+    away = place.rename(lab.world.path.parent / "away")
+    assert lab.costs() == ["2"]
+    away.rename(place)
+    lab.task("other")
+    assert lab.costs() == ["1", "2"]
+
+
+# --- tasks --------------------------------------------------------------------------------------
+
+
+def test_a_task_goes_on_through_its_answers_and_what_people_ask_on_top(lab: Lab) -> None:
+    task = lab.task()
+    lab.answer("cost-usd: 1", state="failed")
+    lab.task(message="retry\n\naynig: build\n")
+    lab.answer("cost-usd: 2", state="review")
+    lab.answer("cost-usd: 4", state="done")
+    assert lab.cost_of_task() == 7
+    assert {entry.task for entry in lab.entries()} == {task}
+    assert [entry.usage.cost for entry in lab.ledger.entries_of_task(lab.world.tip("task"))] == [
+        1, 2, 4,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("over", ["done", "canceled"])
+def test_what_is_asked_on_top_of_a_task_that_is_over_is_a_new_one(lab: Lab, over: str) -> None:
+    lab.task()
+    lab.answer("cost-usd: 1", state=over)
+    second = lab.task()
+    lab.answer("cost-usd: 2")
+    assert lab.cost_of_task() == 2
+    assert lab.entries()[-1].task == second
+
+
+def test_a_plain_commit_ends_a_task_too(lab: Lab) -> None:
+    lab.task()
+    lab.answer("cost-usd: 1", state="failed")
+    lab.world.commit("by hand", branch="task")
+    assert lab.cost_of_task() == 0
+    lab.task()
+    assert lab.cost_of_task() == 0
+
+
+def test_a_task_is_added_up_by_state_and_agent_as_it_goes_on(lab: Lab) -> None:
+    lab.task()
+    for number in range(3):
+        lab.answer("cost-usd: 1", "agent: coder", state="review")
+        lab.answer("cost-usd: 0.5", state="build")
+        lab.ledger.refresh()
+        tip = lab.world.tip("task")
+        coder = lab.ledger.spent_on_task(tip, AGENT, "coder")
+        assert coder.usage.cost == number + 1
+        assert lab.ledger.spent_on_task(tip, STATE, "review").usage.cost == (number + 1) * Decimal(
+            "0.5"
+        )
+
+
+def test_a_task_older_than_what_is_covered_is_added_up_whole(lab: Lab) -> None:
+    lab.task()
+    lab.answer("cost-usd: 1", state="build")
+    lab.pass_time(90 * DAY)
+    answer = lab.answer("cost-usd: 2")
+    lab.ledger.refresh()
+    assert lab.ledger.spent_on_day(lab.day(answer)).usage.cost == 2
+    assert lab.cost_of_task() == 3
+
+
+# --- days, hours, failures ----------------------------------------------------------------------
+
+
+def test_a_day_is_added_up_by_state_and_agent(lab: Lab) -> None:
+    lab.task()
+    lab.answer("cost-usd: 1", "agent: coder", state="review")
+    last = lab.answer("cost-usd: 2", "tokens-out: 5")
+    lab.pass_time(2 * DAY)
+    lab.task("later")
+    later = lab.answer("cost-usd: 4", branch="later")
+    lab.ledger.refresh()
+    day = lab.day(last)
+    assert lab.ledger.spent_on_day(day).usage == Usage(Decimal(3), 0, 5, 2)
+    assert lab.ledger.spent_on_day(day, STATE, "review").usage.cost == 2
+    assert lab.ledger.spent_on_day(day, STATE, "build").usage.cost == 1
+    assert lab.ledger.spent_on_day(day, AGENT, "coder").usage.cost == 1
+    assert lab.ledger.spent_on_day(day, AGENT, "nobody").usage.cost == 0
+    assert lab.ledger.spent_on_day(lab.day(later)).usage.cost == 4
+    assert lab.ledger.spent_on_day(day + timedelta(1)).usage.cost == 0
+
+
+def test_an_answer_whose_cost_nobody_knows_is_named(lab: Lab) -> None:
+    lab.task()
+    lab.answer("cost-usd: unknown", state="build")
+    answer = lab.answer("cost-usd: unknown", state="build")
+    last = lab.answer("cost-usd: 1")
+    lab.ledger.refresh()
+    spent = lab.ledger.spent_on_day(lab.day(answer))
+    assert (spent.unknown, spent.usage) == (answer, Usage(Decimal(1), 0, 0, 3, unknown=True))
+    assert lab.ledger.spent_on_task(last).unknown == answer
+    lab.world.git("update-ref", "refs/heads/task", f"{answer}^")
+    lab.ledger.refresh()
+    assert lab.ledger.spent_on_day(lab.day(answer)).unknown == lab.world.tip("task")
+
+
+def test_the_calls_of_the_last_hour_and_the_oldest_of_them(lab: Lab) -> None:
+    lab.task()
+    old = lab.answer("calls: 5", state="build")
+    lab.pass_time(1800)
+    lab.answer("calls: 0", state="build")
+    young = lab.answer("calls: 7", state="build")
+    lab.ledger.refresh()
+    now = lab.time(young)
+    assert lab.ledger.calls_in_hour(now) == (12, lab.time(old))
+    assert lab.ledger.calls_in_hour(lab.time(old) + 3599) == (12, lab.time(old))
+    assert lab.ledger.calls_in_hour(lab.time(old) + 3600) == (7, now)
+    assert lab.ledger.calls_in_hour(now + 3600) == (0, None)
+    assert lab.ledger.calls_in_hour(now, STATE, "build") == (12, lab.time(old))
+    assert lab.ledger.calls_in_hour(now, STATE, "nothing") == (0, None)
+
+
+def test_a_clock_that_is_ahead_counts_by_an_hour_at_the_most(lab: Lab) -> None:
+    lab.task()
+    answer = lab.answer("calls: 5")
+    lab.ledger.refresh()
+    assert lab.ledger.calls_in_hour(lab.time(answer) - 3600)[0] == 5
+    assert lab.ledger.calls_in_hour(lab.time(answer) - 3601)[0] == 0
+
+
+def test_the_failures_of_a_state_in_a_row(lab: Lab) -> None:
+    times = []
+    for number, (state, code) in enumerate(
+        [("failed", 1), ("done", 0), ("failed", 2), ("failed", 3), ("failed", 4)]
+    ):
+        lab.task(f"task{number}")
+        oid = lab.answer(f"exit: {code}", branch=f"task{number}", state=state)
+        times.append(lab.time(oid))
+        lab.task(f"other{number}", "x\n\naynig: other\n")
+        lab.answer("exit: 0", branch=f"other{number}")
+    lab.task("step")
+    lab.answer("step: approval", branch="step")
+    lab.ledger.refresh()
+    all_of_them = ((times[4], "exit 4"), (times[3], "exit 3"), (times[2], "exit 2"))
+    assert lab.ledger.last_failures("build", 0, 9) == all_of_them
+    assert lab.ledger.last_failures("build", 0, 2) == all_of_them[:2]
+    assert lab.ledger.last_failures("build", times[3], 9) == all_of_them[:2]
+    assert lab.ledger.last_failures("build", times[4] + 1, 9) == ()
+    assert lab.ledger.last_failures("nothing", 0, 9) == ()
+
+
+def test_old_answers_are_read_when_they_are_asked_for(lab: Lab) -> None:
+    lab.task("old")
+    old = lab.answer("cost-usd: 1", branch="old", state="build")
+    lab.answer("cost-usd: 4", branch="old")
+    lab.pass_time(30 * DAY)
+    lab.task("young")
+    young = lab.answer("cost-usd: 2", branch="young")
+    lab.world.commit("later", branch="old")
+    lab.ledger.refresh()
+    assert lab.ledger.spent_on_day(lab.day(young)).usage.cost == 2
+    assert not any(b"cost-usd: 1" in message for message in lab.messages)
+    assert lab.ledger.spent_on_day(lab.day(old)).usage.cost == 5
+    assert lab.costs() == ["1", "4", "2"]
+
+
+# --- what leases say ----------------------------------------------------------------------------
+
+
+def test_what_a_lease_says_was_spent_counts_until_the_answer_does(lab: Lab) -> None:
+    task = lab.task()
+    lease = lab.world.git("commit-tree", EMPTY_TREE, "-m", "lease", env=lab.world.tick())
+    ref = f"{LEASES}1"
+    time = lab.time(task)
+    lab.spends[ref, lease] = Entry(
+        oid=lease, answers=task, task=task, state="build", to_state="", agent="coder", time=time,
+        usage=Usage(Decimal("0.5")), calls=2, branch="task",
+    )  # fmt: skip
+    lab.world.git("update-ref", ref, lease)
+    assert lab.costs() == ["0.5"]
+    assert lab.entries()[0].branch == "task"
+    assert lab.cost_of_task() == Decimal("0.5")
+    assert lab.ledger.spent_on_day(lab.day(task), AGENT, "coder").usage.cost == Decimal("0.5")
+    assert lab.ledger.calls_in_hour(time, STATE, "build") == (2, time)
+    assert lab.ledger.last_failures("build", 0, 9) == ()
+    answer = lab.answer("cost-usd: 2")
+    lab.world.git("update-ref", ref, answer)
+    assert lab.costs() == ["2"]
+    assert lab.cost_of_task() == 2
+
+
+def test_all_that_the_policy_judges_by_comes_in_one_value(lab: Lab) -> None:
+    lab.task()
+    answer = lab.answer("cost-usd: 2", "calls: 3", state="build")
+    lab.ledger.refresh()
+    limits = Limits(calls_per_hour=1)
+    scope = lab.ledger.scope(STATE, "build", limits, answer, lab.time(answer) + 1.5)
+    assert (scope.name, scope.limits) == ("the state build", limits)
+    assert scope.task.usage.cost == scope.day.usage.cost == 2
+    assert (scope.calls, scope.oldest) == (3, lab.time(answer))
+
+
+# --- against brute force ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Node:
+    """A commit of a made-up history; parents and claims are numbers of earlier ones."""
+
+    parents: tuple[int, ...]
+    claim: int | None
+    time: int
+
+
+@dataclass(frozen=True)
+class History:
+    nodes: tuple[Node, ...]
+    # Which commits have a branch, and which a lease ref, one look after the other.
+    stages: tuple[tuple[frozenset[int], frozenset[int]], ...]
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> History:
+    nodes: list[Node] = []
+    for number in range(draw(st.integers(2, 12))):
+        earlier = st.integers(0, max(number - 1, 0))
+        parents = draw(st.lists(earlier, max_size=3, unique=True)) if number else []
+        times = [nodes[each].time for each in parents]
+        gap = draw(st.sampled_from([0, 60, DAY // 2, 2 * DAY]))
+        claim = draw(st.none() | st.sampled_from(parents or [0]) | earlier) if number else None
+        nodes.append(Node(tuple(parents), claim, max(times, default=EPOCH) + gap))
+    some = st.frozensets(st.integers(0, len(nodes) - 1), max_size=4)
+    stages = draw(st.lists(st.tuples(some, some), min_size=1, max_size=4))
+    return History(tuple(nodes), tuple(stages))
+
+
+def build(world: GitRepo, nodes: Iterable[Node]) -> list[str]:
+    """Write a history in one process; a claim needs the oid of a commit, so oids come first."""
+    oids: list[str] = []
+    stream: list[bytes] = []
+    for number, node in enumerate(nodes):
+        text = f"commit {number}\n\naynig: build\naynig: cost-usd: {2**number}\n"
+        if node.claim is not None:
+            text += f"aynig: answers: {oids[node.claim]}\n"
+        head = [f"tree {EMPTY_TREE}", *(f"parent {oids[each]}" for each in node.parents)]
+        head += [f"{role} A <a@b> {node.time} +0000" for role in ("author", "committer")]
+        data = ("\n".join(head) + "\n\n" + text).encode()
+        oids.append(hashlib.sha1(b"commit %d\0" % len(data) + data).hexdigest())
+        lines = [f"commit refs/made/{number}", f"mark :{number + 1}"]
+        lines += [f"committer A <a@b> {node.time} +0000", f"data {len(text)}"]
+        stream.append(("\n".join(lines) + "\n" + text).encode())
+        for word, parent in zip(("from", "merge", "merge"), node.parents, strict=False):
+            stream.append(f"{word} :{parent + 1}\n".encode())
+    world.git("fast-import", "--quiet", stdin=b"".join(stream))
+    return oids
+
+
+def right_entries(nodes: tuple[Node, ...], tips: Iterable[int]) -> set[int]:
+    """What has to be counted, by the rule as it is written down."""
+    above: list[set[int]] = []
+    for node in nodes:
+        above.append(set(node.parents).union(*(above[parent] for parent in node.parents)))
+    seen: set[int] = set()
+    found: set[int] = set()
+    pending = list(tips)
+    while pending:
+        number = pending.pop()
+        if number in seen:
+            continue
+        seen.add(number)
+        node = nodes[number]
+        if node.claim in above[number]:
+            found.add(number)
+        if node.claim not in above[number] or node.claim in node.parents:
+            pending += node.parents
+        else:
+            assert node.claim is not None
+            pending += (node.claim, *node.parents[1:])
+    return found
+
+
+def set_refs(world: GitRepo, prefix: str, oids: list[str], wanted: Iterable[int]) -> None:
+    present = world.git("for-each-ref", "--format=delete %(refname)", prefix)
+    world.git("update-ref", "--stdin", stdin=present + "\n" if present else "")
+    orders = [f"create {prefix}r{number} {oids[number]}\n" for number in wanted]
+    world.git("update-ref", "--stdin", stdin="".join(orders))
+
+
+@settings(
+    max_examples=40,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(histories())
+def test_the_ledger_agrees_with_a_search_of_everything(
+    tmp_path_factory: pytest.TempPathFactory, history: History
+) -> None:
+    world = GitRepo.init(tmp_path_factory.mktemp("made") / "repo", bare=True, empty=True)
+    oids = build(world, history.nodes)
+    lab = Lab(world)
+    last = max(node.time for node in history.nodes)
+    for branches, leases in history.stages:
+        set_refs(world, HEADS, oids, branches)
+        set_refs(world, LEASES, oids, leases)
+        right = right_entries(history.nodes, branches | leases)
+        lab.ledger.refresh()
+        for asked in (last, EPOCH):
+            day = datetime.fromtimestamp(asked, UTC).date()
+            of_day = [each for each in right if history.nodes[each].time // DAY == asked // DAY]
+            assert lab.ledger.spent_on_day(day).usage.cost == sum(2**each for each in of_day)
+        assert {entry.oid for entry in lab.entries()} == {oids[each] for each in right}
+        restarted = Lab(world)
+        assert restarted.entries() == lab.entries()
