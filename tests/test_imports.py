@@ -37,7 +37,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ),
     ("git.agreement", "git.refs", "git.worktree"),
     ("git.checkouts", "git.guard", "git.scripts", "git.worktrees", "git.remote", "git.mending"),
-    ("git.landings", "git.mirror", "git.scenarios"),
+    ("git.landings", "git.mirror", "git.scenarios", "git.seclusion"),
     ("git.sharedrefs",),
     ("thread", "attempts", "promise", "checklist"),
     ("threads",),

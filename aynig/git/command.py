@@ -116,6 +116,60 @@ def run_git(
     return subprocess.CompletedProcess(command, child.returncode, output, complaints)
 
 
+def pipe_git(
+    source: Path, give: Sequence[str], sink: Path, take: Sequence[str], *, stdin: bytes
+) -> None:
+    """Run two git commands, the output of the first being the input of the second.
+
+    `source` and `sink` are git directories, `stdin` is what the first reads. However much there is,
+    it never is in our memory. Raises GitFailed where one of them fails.
+    """
+    with contextlib.ExitStack() as stack:
+        held = stack.enter_context(_held(stdin))
+        complaints = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(2)]
+        first = _start_in(stack, source, give, held, subprocess.PIPE, complaints[0])
+        assert first.stdout is not None
+        with first.stdout as between:
+            second = _start_in(stack, sink, take, between, subprocess.DEVNULL, complaints[1])
+        statuses = [child.wait() for child in (first, second)]
+        # The first fails as well where the second does not take what it says.
+        for args, status, said in reversed(
+            list(zip((give, take), statuses, complaints, strict=True))
+        ):
+            if status:
+                said.seek(0)
+                raise GitFailed(f"git {args[0]} failed: {reason(said.read())}")
+
+
+def _start_in(
+    stack: contextlib.ExitStack,
+    git_dir: Path,
+    args: Sequence[str],
+    stdin: IO[bytes],
+    stdout: int,
+    stderr: IO[bytes],
+) -> subprocess.Popen[bytes]:
+    """A git that is ended, if it has not ended by then, and waited for with the stack."""
+    try:
+        child = start_git(
+            ["git", *SAFE_SETTINGS, f"--git-dir={git_dir}", *args],
+            env=clean_environment(),
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+        )
+    except (OSError, ValueError) as error:
+        raise _not_started(error, None) from error
+    stack.callback(OWN.ended, child.pid)
+    stack.callback(_end_if_running, child)
+    return child
+
+
+def _end_if_running(child: subprocess.Popen[bytes]) -> None:
+    if child.poll() is None:
+        _end(child)
+
+
 @contextlib.contextmanager
 def _held(stdin: bytes) -> Iterator[IO[bytes]]:
     """A file to read the input from.

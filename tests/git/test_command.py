@@ -11,7 +11,14 @@ from pathlib import Path
 import pytest
 
 from aynig.errors import GitFailed
-from aynig.git.command import SAFE_SETTINGS, clean_environment, git_text, reason, run_git
+from aynig.git.command import (
+    SAFE_SETTINGS,
+    clean_environment,
+    git_text,
+    pipe_git,
+    reason,
+    run_git,
+)
 from aynig.processes import OWN, is_running
 from tests.world import GitRepo
 
@@ -193,3 +200,23 @@ def test_input_arrives_whole_also_where_the_time_is_looked_at_meanwhile(
 
     data = b"x" * 300_000
     assert run_git(repo.git_dir, ["slow"], stdin=data, until=until).stdout == data
+
+
+PACK = ("pack-objects", "--revs", "--stdout", "--quiet")
+
+
+def test_what_one_git_says_another_takes(repo: GitRepo, bare: GitRepo) -> None:
+    repo.git("mktree", stdin="")
+    tip = repo.commit("more", files={"file": "text\n" * 100_000})
+    wanted = f"{tip}\n".encode()
+    pipe_git(repo.git_dir, PACK, bare.git_dir, ("unpack-objects", "-q"), stdin=wanted)
+    assert bare.git("log", "-1", "--format=%s", tip) == "more"
+
+
+def test_of_two_gits_the_one_that_failed_is_named(repo: GitRepo, bare: GitRepo) -> None:
+    wanted = f"{repo.tip()}\n".encode()
+    repo.git("mktree", stdin="")
+    with pytest.raises(GitFailed, match="pack-objects failed"):
+        pipe_git(repo.git_dir, PACK, bare.git_dir, ("unpack-objects",), stdin=b"no-such\n")
+    with pytest.raises(GitFailed, match="index-pack failed"):
+        pipe_git(repo.git_dir, PACK, bare.git_dir, ("index-pack", "--no-such"), stdin=wanted)
