@@ -38,8 +38,11 @@ RESERVED_FIELDS = frozenset(
         "script", "rescue", "stopped", "fault", "step", "overruled", "failed-attempt", "failure",
         "iteration", "loop", "verified", "failed-scenario", "judged-by", "compensates", "then",
         "escalated", "proposes", "proposal", "approves", "approved-by", "approvals", "rejects",
-        "replies-to", "retry-of", "resumes", "cancels", "begins", "parent", "child", "child-state",
-        "joined", "left-out", "conflict", "reopened", "reopened-by",
+        "replies-to", "retry-of", "resumes", "cancels", "begins", "parent", "reopened",
+        "reopened-by",
+        # Of children: what was asked for, what became of them.
+        "child", "children", "child-state", "joined", "left-out", "unmerged", "conflict",
+        "conflicts", "conflict-with", "canceled-by",
     }
 )  # fmt: skip
 

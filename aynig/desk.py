@@ -19,12 +19,14 @@ from aynig.errors import AynigError, RepositoryError, as_unwritable, hold_word, 
 from aynig.execution import Started
 from aynig.executors import Control
 from aynig.facts import trusted_commit
-from aynig.model import ENDED_STATES, Hold, RefChange
+from aynig.family import CANCELED
+from aynig.model import ENDED_STATES, HEADS, Hold, RefChange
 from aynig.notices import Observer
 from aynig.plan import FIRST_RECHECK, LONGEST_RECHECK
 from aynig.policies import setback
 from aynig.policies.contention import Contention
 from aynig.reconcile import Barred, Outcome, Outrun, Reconciler
+from aynig.scan import Tip
 from aynig.site import Site
 from aynig.sync import Sync
 
@@ -213,6 +215,8 @@ class Desk:
             # An answer that waits can't land any more, whatever it was that came instead.
             self._enqueue(ref)
         tip = self.site.scan.tip(ref)
+        if tip is not None and not first:
+            self._tell_kin(ref, tip)
         if tip is None or (not tip.state and not tip.fault):
             self._last_hold.pop(ref, None)
             return
@@ -241,6 +245,24 @@ class Desk:
             tip = self.site.scan.tip(change.ref)
             if change.old is None or tip is None or tip.state in ENDED_STATES:
                 self._requeue(_OF_OTHER_TASKS)
+
+    def _tell_kin(self, ref: str, tip: Tip) -> None:
+        """A parent that waits is looked at again for any of its children, also for one that it did
+        not know of; the children of one that is canceled are at once, and their scripts stopped."""
+        parent = self._held.get(HEADS + tip.parent) if tip.parent else None
+        if parent is not None and parent.hold.word in _OF_OTHER_TASKS:
+            is_news = parent.hold.on is None or ref not in parent.hold.on
+            if is_news or tip.state in ENDED_STATES:
+                self._enqueue(HEADS + tip.parent)
+        if tip.state != CANCELED:
+            return
+        for child in self.site.scan.children(ref):
+            active = self._active.get(child)
+            if active is not None:
+                active.control.stop("canceled")
+            known = self.site.scan.tip(child)
+            if known is not None and known.actionable:
+                self._enqueue(child)
 
     def _free_copies(self, oid: str) -> None:
         """One of several branches at a commit has moved on: the others may say why they wait."""
@@ -432,10 +454,24 @@ class Desk:
             self._held[ref] = self._last_hold[ref] = held
             return
         self._free_copies(finished.plan.event.origin)
+        tip = self.site.scan.tip(ref)
+        if finished.answer is not None and tip is not None:
+            self._tell_kin(ref, tip)
+            self._welcome(edit.ref for edit in finished.answer.along)
         if finished.answer is not None and finished.answer.state in ENDED_STATES:
             self._requeue(_OF_OTHER_TASKS)
         elif finished.ending != "drained" and self._follow:
             self._enqueue(ref)
+
+    def _welcome(self, refs: Iterable[str]) -> None:
+        """New branches that came with an answer of ours, of which no look will tell."""
+        for ref in refs:
+            tip = self.site.scan.tip(ref)
+            if tip is None or not self.site.scan.wanted(ref):
+                continue
+            self._observe(notices.of_event(self.site, ref, tip))
+            if self._follow:
+                self._enqueue(ref)
 
     def _hold(self, ref: str, oid: str, hold: Hold) -> None:
         before = self._last_hold.get(ref)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from aynig.beside import complete, kept_for
 from aynig.branchlease import BranchLease
 from aynig.errors import (
     AynigError,
@@ -215,7 +216,13 @@ def left_answer(site: Site, deferral: Deferral) -> Statement | None:
 def resume(site: Site, plan: Plan, lease: Lease, deferral: Deferral, statement: Statement) -> Ended:
     """Land what `left_answer` has found, or go on waiting."""
     oid = deferral.answer
-    answer = Answer(oid, statement.state, statement.subject, statement.value("rescue") or "")
+    answer = Answer(
+        oid,
+        statement.state,
+        statement.subject,
+        statement.value("rescue") or "",
+        along=kept_for(site, deferral.run, oid),
+    )
     result = RunResult(
         exit=_number(statement.value("exit")),
         signal=None,
@@ -270,6 +277,10 @@ def _landed(site: Site, pending: Pending) -> Finished:
     if site.repo.read_ref(plan.event.ref) == answer.oid:
         site.scan.note(plan.event.ref, answer.oid)
     site.answers.note(answer.oid, plan.event.origin)
+    complete(site, pending.lease.run, answer.along)
+    for edit in answer.along:
+        if edit.new is not None and site.repo.read_ref(edit.ref) == edit.new:
+            site.scan.note(edit.ref, edit.new)
     if pending.kept:
         # Not before: a crash in between leaves one ref too many, and loses nothing.
         drop_rescue(site.store, pending.kept, answer.oid)

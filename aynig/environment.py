@@ -51,6 +51,7 @@ def script_environment(
         "AYNIG_BODY_FILE": str(run.body),
         "AYNIG_CONTEXT": str(run.context),
         "AYNIG_RESPONSE": str(run.response),
+        "AYNIG_CHILDREN": str(run.children),
         "AYNIG_USAGE": str(run.usage),
     }
     found |= {name: text for name, text in (told or {}).items() if _fits(name, text)}
@@ -157,6 +158,7 @@ def script_context(
     previous: Mapping[str, Any] | None,
     dependencies: Iterable[Mapping[str, Any]],
     loop: LoopFacts | None = None,
+    children: Iterable[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """What the file `$AYNIG_CONTEXT` holds: everything, unabridged."""
     event, statement = plan.event, plan.event.statement
@@ -198,6 +200,7 @@ def script_context(
         ],
         "previous": previous,
         "dependencies": list(dependencies),
+        "children": list(children),
     }
 
 

@@ -42,6 +42,8 @@ from aynig.errors import (
 from aynig.executors import Control, Job
 from aynig.executors.output import tail_of
 from aynig.facts import named_commit
+from aynig.family import named_children
+from aynig.fanout import Ask, read_ask, told_children, with_children
 from aynig.git.history import last_state_commit
 from aynig.git.worktree import Harvest, Worktree
 from aynig.iterations import iteration_of, loop_facts
@@ -103,6 +105,8 @@ class Execution:
         self._folder = site.archive.create(lease.run)
         # May the script have been started?
         self.has_run = False
+        # The children that the script asked for.
+        self._ask = Ask()
         # The rescue ref of what it left, where an error kept it from being answered.
         self.kept = ""
         self._renewal = Renewal(
@@ -278,6 +282,7 @@ class Execution:
             previous=_as_context(previous[0].oid, previous[1]) if previous else None,
             dependencies=self._dependencies(),
             loop=loop_facts(site.repo, self._plan),
+            children=self._children(),
         )
 
     def _dependencies(self) -> list[dict[str, object]]:
@@ -288,6 +293,16 @@ class Execution:
             last = last_state_commit(site.repo, oid, site.read) if oid else None
             if last is not None:
                 found.append({"name": name, **_as_context(last[0].oid, last[1])})
+        return found
+
+    def _children(self) -> list[dict[str, object]]:
+        """What children hand over that the commit tells of: the tip of each."""
+        site, found = self._site, []
+        for role, branch, oid in named_children(site.repo, self._plan.event.statement):
+            statement = site.read(site.repo.commit(oid).message)
+            if statement is not None:
+                as_child = {"branch": branch, "is": role}
+                found.append({**as_child, **_as_context(oid, statement)})
         return found
 
     # --- what it left --------------------------------------------------------------------------
@@ -317,7 +332,8 @@ class Execution:
                 # The script has renewed its lease: that is no answer.
                 own = None
         reply, excess = self._reply()
-        return Left(own, reply, fault or excess)
+        self._ask = read_ask(self._site, self._plan.event, self._folder)
+        return Left(own, reply, fault or excess or self._ask.fault)
 
     def _reply(self) -> tuple[Reply, str]:
         """What the answer file says, and why it can't be an answer."""
@@ -386,7 +402,7 @@ class Execution:
     def _answer(
         self, result: RunResult, left: Left, findings: Findings, harvest: Harvest | None
     ) -> Ended:
-        verdict = judge(self._plan, result, left, findings)
+        verdict = told_children(judge(self._plan, result, left, findings), self._ask)
         kept = self._folder.worktree
         write = functools.partial(
             write_answer,
@@ -401,7 +417,8 @@ class Execution:
             output="" if verdict.succeeded and not verdict.to_person else self._last_words(),
             kept=f"aynig/runs/{kept.parent.name}/{kept.name}" if kept.exists() else "",
         )
-        pending = Pending(self._plan, self.lease, result, write, stand=self._stand)
+        write_all = with_children(self._site, self._plan, self.lease.run, self._ask, verdict, write)
+        pending = Pending(self._plan, self.lease, result, write_all, stand=self._stand)
         landed = conclude(self._site, pending)
         if isinstance(landed, Pending):
             # The script is over, though its lease is held on: people look for this.

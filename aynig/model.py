@@ -166,8 +166,13 @@ class Thread:
     failures: int = 0
     # How often a task that this one depends on was sent back to work by it.
     reopened: int = 0
-    # Children that a join has settled, as `branch@oid`.
+    # Branches of the children that its own runs have started.
+    started: frozenset[str] = frozenset()
+    # Children that a join has settled, as `branch@oid`; those that the last step has.
     settled: frozenset[str] = frozenset()
+    lately: frozenset[str] = frozenset()
+    # Ends of other tasks that it was told of, as `branch@oid`: of children, of its parent.
+    told: frozenset[str] = frozenset()
     # The commit that a person made last.
     by_person: str = ""
     # The state after the compensation that the tip asks for; empty where it asks for none.

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from aynig.beside import mend
 from aynig.doorbell import sweep as sweep_doorbells
 from aynig.errors import AynigError, LeaseLost, WaitUntil
 from aynig.git.landings import recover_landings
@@ -76,6 +77,7 @@ def recover(site: Site) -> list[Leftover]:
     told += [Leftover("landing", text) for text in recover_landings(site.repo, is_alive)]
     if site.mirror is None:
         told += bury_dead(site)
+        told += [Leftover("landing", f"began {branch}, a child") for branch in mend(site)]
     told += [Leftover("settings", text) for text in site.guard.recover()]
     sweep_doorbells(site.repo.home / "wake", pid_alive)
     recovered = site.pool.sweep(site.settings.retention)

@@ -17,6 +17,7 @@ from aynig.dialects import DEFAULT_LIMITS, DIALECTS, Dialect, Limits, by_name
 from aynig.errors import GitFailed, RefMoved, UserError, WaitUntil
 from aynig.git.checkouts import DirtyWorktree, find_checkout
 from aynig.git.landings import landing
+from aynig.git.merging import Conflict, merge_files
 from aynig.git.refs import RefEdit, Refs
 from aynig.git.repo import Repo
 from aynig.git.worktree import Harvest
@@ -30,6 +31,7 @@ from aynig.model import (
     Trailer,
     branch_of,
 )
+from aynig.policies.joining import after_conflict
 from aynig.rescue import rescue_work
 from aynig.text import escape, operand, shorten
 from aynig.thread import carried
@@ -82,7 +84,12 @@ def write_answer(
     message = dialects.write(
         by_name(event.statement.dialect),
         response.state,
-        [*response.fields, *carried(event.statement), *verdict.told, *testimony],
+        [
+            *_own_words(response.fields),
+            *carried(event.statement),
+            *verdict.told,
+            *testimony,
+        ],
         _foreign(response.trailers),
         response.subject,
         "\n\n".join(
@@ -100,9 +107,16 @@ def write_answer(
 
 
 def write_step(repo: Repo, plan: Plan, lease: Lease, step: Step, *, executed_by: str) -> Answer:
-    """Write the answer of a step: one that a policy gives, and no script."""
+    """Write the answer of a step: one that a policy gives, and no script.
+
+    Where the files of its further parents can't be merged, that is what it says.
+    """
     event = plan.event
-    tree = repo.commit(step.files_of).tree if step.files_of else event.tree
+    merged = merge_files(repo, step.files_of or event.oid, step.parents, step.merge)
+    if isinstance(merged, Conflict):
+        step, tree = after_conflict(step, merged.tip, merged.paths), event.tree
+    else:
+        tree = merged.tree
     subject = f"{event.state} -> {step.state}"
     message = dialects.write(
         by_name(event.statement.dialect),
@@ -266,6 +280,11 @@ def write_state(
 def state_subject(event: Event, state: str, why: str) -> str:
     """The subject of a state commit that a command writes on top of an event."""
     return f"{event.state} -> {state}: {why}"
+
+
+def _own_words(fields: Iterable[Field]) -> list[Field]:
+    """What a script may say of its task: not whose child that is."""
+    return [field for field in fields if field.key != "parent"]
 
 
 def _foreign(others: Iterable[Trailer]) -> list[Trailer]:

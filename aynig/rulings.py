@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from aynig.family import children_ruling, kin_hold, parent_ruling
 from aynig.model import Attempt, Event, Hold, Step
 from aynig.policies import breaker
 from aynig.policies.breaker import Streak
@@ -55,8 +56,24 @@ def streak(case: Case) -> Streak:
     return Streak(unchanged, failures, failure, last)
 
 
+def _is_canceled_with_its_parent(site: Site, case: Case) -> Ruling | None:
+    return parent_ruling(site, case.event, case.thread)
+
+
+def _has_too_many_kin(site: Site, case: Case) -> Ruling | None:
+    return kin_hold(site, case.event, case.workflow.children, case.thread)
+
+
+def _waits_for_children(site: Site, case: Case) -> Ruling | None:
+    return children_ruling(site, case.event, case.settings, case.thread)
+
+
 # Whether or not the state has a script.
-_FIRST: tuple[Question, ...] = ()
+_FIRST: tuple[Question, ...] = (
+    _is_canceled_with_its_parent,
+    _has_too_many_kin,
+    _waits_for_children,
+)
 # Of a run that could start now.
 _LAST: tuple[Question, ...] = (_breaker,)
 

@@ -91,6 +91,11 @@ class RunFolder:
         return self.path / "usage"
 
     @property
+    def children(self) -> Path:
+        """The plan of the children that the script asks for."""
+        return self.path / "children.yaml"
+
+    @property
     def worktree(self) -> Path:
         """Where the files go that git could not keep."""
         return self.path / "worktree"
@@ -113,6 +118,13 @@ class RunFolder:
         """
         try:
             return _read_file(self.response, most)
+        except FileNotFoundError:
+            return None
+
+    def read_children(self, most: int) -> bytes | None:
+        """The same of the plan of its children."""
+        try:
+            return _read_file(self.children, most)
         except FileNotFoundError:
             return None
 

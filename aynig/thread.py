@@ -81,9 +81,14 @@ def follow(before: Thread, commit: Told, answered: Told | None) -> Thread:
 
 
 def _after_person(before: Thread, commit: Told) -> Thread:
-    """A person has looked at it: what went wrong in a row until now counts no more."""
+    """A person has looked at it: what went wrong in a row until now counts no more.
+
+    Who tries a join again wants the same children, which may have been mended meanwhile.
+    """
     if commit.statement.state in REPLIES:
         return before
+    if commit.statement.value("retry-of") is not None:
+        before = replace(before, settled=before.settled - before.lately)
     same = commit.statement.state == before.ran and commit.statement.value("resumes") is None
     return replace(
         before,
@@ -93,6 +98,7 @@ def _after_person(before: Thread, commit: Told) -> Thread:
         failures=0,
         by_person=commit.oid,
         then="",
+        lately=frozenset(),
     )
 
 
@@ -115,6 +121,8 @@ def _after_answer(before: Thread, commit: Told, answered: Told) -> Thread:
         else 0,
         then=statement.value("then") or "",
         reopened=before.reopened + (statement.value("reopened") is not None),
+        started=before.started.union(statement.values("child")),
+        lately=frozenset(),
     )
 
 
@@ -124,8 +132,9 @@ def again_in(statement: Statement, state: str) -> bool:
 
 
 def _after_step(before: Thread, statement: Statement) -> Thread:
-    settled = {*statement.values("joined"), *statement.values("left-out")}
-    return replace(before, settled=before.settled | settled) if settled else before
+    settled = frozenset((*statement.values("joined"), *statement.values("left-out")))
+    told = before.told.union(statement.values("child"), statement.values("canceled-by"))
+    return replace(before, settled=before.settled | settled, lately=settled, told=told)
 
 
 def _with_fields(thread: Thread, statement: Statement) -> Thread:
