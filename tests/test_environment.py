@@ -65,6 +65,7 @@ def test_the_variables_of_the_table() -> None:
         "AYNIG_BODY_FILE": "/runs/run-1/body",
         "AYNIG_CONTEXT": "/runs/run-1/context.json",
         "AYNIG_RESPONSE": "/runs/run-1/response",
+        "AYNIG_CHILDREN": "/runs/run-1/children.yaml",
         "AYNIG_USAGE": "/runs/run-1/usage",
     }
 

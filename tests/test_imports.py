@@ -50,7 +50,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "policies.assignment", "policies.breaker", "policies.contention", "policies.dependencies",
         "policies.fallback", "policies.loop", "policies.retries", "policies.setback",
         "policies.verification",
-        "policies.budget", "policies.deferral",
+        "policies.budget",
         "policies.joining",
     ),
     ("policies.kinship", "policies.supervising"),
