@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 
+from aynig import dialects
 from aynig.account import (
     DAY,
     REPOSITORY,
@@ -47,6 +48,9 @@ _SLOP = DAY
 # States that end a task for good; what a person asks for on top of others goes on with it.
 _OVER = frozenset({"done", "canceled"})
 _OID = re.compile(r"[0-9a-f]{40}")
+# Whatever limits an operator has set: sums are to be the same for everybody, and an answer does not
+# get cheaper by saying too much.
+_LIMITS = dialects.Limits(message_bytes=1 << 26, trailers=1 << 16)
 # Tasks whose sums are kept at hand.
 _MOST_TASKS = 20_000
 
@@ -108,10 +112,18 @@ class _Node:
         self.ran = ""
 
 
-def open_ledger(repo: Repo, skim: ReadSkim, spends: Spends | None = None) -> Ledger:
-    """The ledger of a repository, told of its refs by looks of its own."""
+def read_any(message: bytes) -> Skim | None:
+    """What a message says, within the limits that are the same for everybody."""
+    return dialects.skim(message, _LIMITS)
+
+
+def open_ledger(repo: Repo, spends: Spends | None = None, read: ReadSkim = read_any) -> Ledger:
+    """The ledger of a repository, told of its refs by looks of its own.
+
+    Nothing is read before its first `refresh`.
+    """
     reader = RefReader(repo.common_dir, (HEADS, LEASES))
-    return Ledger(repo, skim, lambda: reader.look().changes, spends)
+    return Ledger(repo, lambda: reader.look().changes, spends, read)
 
 
 class Ledger:
@@ -124,15 +136,15 @@ class Ledger:
     def __init__(
         self,
         repo: Repo,
-        skim: ReadSkim,
         moves: Moves,
         spends: Spends | None = None,
+        read: ReadSkim = read_any,
     ) -> None:
         """`moves` gives how branches and lease refs changed since it was last called; at first,
         all of them. `spends` says what a lease ref at an oid has spent that is in no answer yet.
         """
         self._repo = repo
-        self._skim = skim
+        self._skim = read
         self._moves = moves
         self._spends = spends
         self._mutex = threading.RLock()
@@ -146,6 +158,8 @@ class Ledger:
         self._lines: defaultdict[tuple[str, str], Line] = defaultdict(Line)
         self._roots: dict[str, str] = {}
         self._tasks: dict[str, dict[tuple[str, str], Sum]] = {}
+        # Was anything missing when those were looked up?
+        self._torn = False
         # What leases say: of each lease ref, and the triggering commit's.
         self._live: dict[str, tuple[Entry, Answer]] = {}
 
@@ -167,6 +181,10 @@ class Ledger:
                 # It may have been fetched since.
                 self._pending += self._missing
                 self._missing.clear()
+                if self._torn:
+                    self._torn = False
+                    self._roots.clear()
+                    self._tasks.clear()
             self._walk()
             self._release(dropped)
             for change in changes:
@@ -208,37 +226,41 @@ class Ledger:
             except RepositoryError:
                 self._missing.add(oid)
                 continue
-            self._read(oid, node, parents, message)
+            said = self._read(node, message)
             if node.time < self._horizon:
                 self._frontier.add(oid)
-                node.leads = node.answer = None
                 continue
-            for lead in node.leads or ():
+            node.leads = self._leads(oid, node, parents, said)
+            for lead in node.leads:
                 self._hold(lead)
             if node.answer is not None:
                 found.append((node, node.answer))
-        for node, answer in found:
-            node.ran = self._state_of(answer.answers)
-        self._count([(node.ran, answer) for node, answer in found])
+        self._count([(self._ran(node), answer) for node, answer in found])
 
-    def _read(self, oid: str, node: _Node, parents: tuple[str, ...], message: bytes) -> None:
-        """Note what a commit says, and where it leads."""
-        node.leads = parents
+    def _read(self, node: _Node, message: bytes) -> Skim | None:
+        """Note the state that a commit carries; what it says, where it says anything properly."""
         said = self._skim(message) if b":" in message else None
         if said is None or said.fault:
-            return
+            return None
         node.state = said.state
-        if b"answers:" not in message:
-            return
-        fields = dict(said.fields)
-        answered = fields.get("answers", "")
+        return said
+
+    def _leads(
+        self, oid: str, node: _Node, parents: tuple[str, ...], said: Skim | None
+    ) -> tuple[str, ...]:
+        """Where a commit leads to; notes the answer that it is."""
+        fields = dict(said.fields) if said is not None else {}
+        answered = fields.get("answers")
+        if said is None or answered is None:
+            return parents
         if answered not in parents:
             if answered == oid or not _OID.fullmatch(answered):
-                return
+                return parents
             if not self._repo.descends(oid, answered):
-                return
-            node.leads = (answered, *parents[1:])
+                return parents
+            parents = (answered, *parents[1:])
         node.answer = read_answer(oid, node.time, said, fields)
+        return parents
 
     def _release(self, oids: list[str]) -> None:
         """Refs have left these commits: what nothing leads to any more is no longer counted."""
@@ -295,11 +317,16 @@ class Ledger:
             try:
                 node.time, parents, message = self._repo.lineage(oid)
             except RepositoryError:
+                self._torn = True
                 return None
-            self._read(oid, node, parents, message)
-            if node.answer is not None:
-                node.ran = self._state_of(node.answer.answers)
+            node.leads = self._leads(oid, node, parents, self._read(node, message))
         return node
+
+    def _ran(self, node: _Node) -> str:
+        """The state that the run of an answer was of."""
+        if node.answer is not None and not node.ran:
+            node.ran = self._state_of(node.answer.answers)
+        return node.ran
 
     def _below(self, node: _Node) -> str | None:
         """The commit of the same task before this one; None where the task begins here."""
@@ -370,7 +397,7 @@ class Ledger:
             path.append(node)
         for node in reversed(path):
             if node.answer is not None:
-                for scope in scopes_of(node.ran, node.answer.agent):
+                for scope in scopes_of(self._ran(node), node.answer.agent):
                     sums.setdefault(scope, Sum()).count(node.answer)
         if path:
             if len(self._tasks) >= _MOST_TASKS:
@@ -444,7 +471,7 @@ class Ledger:
         """The answers of the task of a branch at `tip`, the oldest first."""
         with self._mutex:
             found = [
-                self._entry(node.answer, node.ran)
+                self._entry(node.answer, self._ran(node))
                 for _, node in self._thread(tip)
                 if node.answer is not None
             ]

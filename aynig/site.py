@@ -28,7 +28,6 @@ from aynig.git.scripts import ScriptShelf
 from aynig.git.sharedrefs import SharedRefs
 from aynig.git.worktrees import WorktreePool
 from aynig.lease import Leases
-from aynig.ledger import Ledger, Spends, open_ledger
 from aynig.model import Holder, Statement, branch_of
 from aynig.processes import is_alive, kill_marked, this_holder
 from aynig.rescue import rescue_work
@@ -101,12 +100,6 @@ def make_scan(repo: Repo, settings: Settings, threads: Threads | None = None) ->
         lambda ref: matches(settings, branch_of(ref)),
         parent_of=(threads or Threads(repo, reader(settings))).parent_of,
     )
-
-
-def make_ledger(repo: Repo, settings: Settings, spends: Spends | None = None) -> Ledger:
-    """What was spent in a repository; nothing is read before its first `refresh`."""
-    skim = functools.partial(dialects.skim, limits=limits_of(settings))
-    return open_ledger(repo, skim, spends)
 
 
 def limits_of(settings: Settings) -> Limits:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 from aynig import dialects
 from aynig.git.repo import EMPTY_TREE, Repo
-from aynig.ledger import Ledger, open_ledger
+from aynig.ledger import Ledger, open_ledger, read_any
 from bench.ground import Ground, branch_ref, make_ground
 from bench.measure import MILLI, Context, Row, alternate, median, timed
 
@@ -39,7 +39,7 @@ def rows(context: Context) -> list[Row]:
     )
     repo = Repo.open(ground.path)
     counted = _Counted()
-    ledger = open_ledger(repo, counted.skim)
+    ledger = open_ledger(repo, read=counted.read)
     ledger.refresh()
     ledger.cover(-math.inf)
     later: list[float] = []
@@ -86,14 +86,14 @@ class _Counted:
     def __init__(self) -> None:
         self.messages = 0
 
-    def skim(self, message: bytes) -> dialects.Skim | None:
+    def read(self, message: bytes) -> dialects.Skim | None:
         self.messages += 1
-        return dialects.skim(message)
+        return read_any(message)
 
 
 def _first_time(ground: Ground, answers: int) -> Ledger:
     """What `aynig costs` does before it prints: a repository opened afresh, all of it read."""
-    ledger = open_ledger(Repo.open(ground.path), dialects.skim)
+    ledger = open_ledger(Repo.open(ground.path))
     ledger.refresh()
     ledger.cover(-math.inf)
     first = datetime.fromtimestamp(_FIRST_TIME, UTC).date()

@@ -6,9 +6,7 @@ import pytest
 
 from aynig.costs import branches_of_tasks, rows_by, total_of
 from aynig.git.repo import Repo
-from aynig.ledger import Ledger
-from aynig.settings import Settings
-from aynig.site import make_ledger
+from aynig.ledger import Ledger, open_ledger
 from tests.world import GitRepo
 
 
@@ -24,7 +22,7 @@ def task(repo: GitRepo, branch: str, state: str = "build", parent: str | None = 
 
 
 def ledger_of(repo: GitRepo) -> Ledger:
-    ledger = make_ledger(Repo.open(repo.path), Settings())
+    ledger = open_ledger(Repo.open(repo.path))
     ledger.refresh()
     return ledger
 

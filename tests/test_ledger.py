@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from aynig import dialects
 from aynig.account import AGENT, STATE
 from aynig.git.repo import EMPTY_TREE, Repo
-from aynig.ledger import Entry, Ledger, open_ledger
+from aynig.ledger import Entry, Ledger, open_ledger, read_any
 from aynig.model import HEADS, LEASES
 from aynig.usage import Usage
 from aynig.workflow import Limits
@@ -45,12 +46,12 @@ class Lab:
 
     def restart(self) -> None:
         self.ledger = open_ledger(
-            Repo.open(self.world.path), self._skim, lambda *place: self.spends.get(place)
+            Repo.open(self.world.path), lambda *place: self.spends.get(place), self._read
         )
 
-    def _skim(self, message: bytes) -> dialects.Skim | None:
+    def _read(self, message: bytes) -> dialects.Skim | None:
         self.messages.append(message)
-        return dialects.skim(message)
+        return read_any(message)
 
     def task(self, branch: str = "task", message: str = TASK) -> str:
         parent = None if self.world.tip(branch) else self.world.tip()
@@ -159,6 +160,25 @@ def test_a_run_that_says_no_time_or_a_later_one_leaves_the_committer_s(lab: Lab,
     lab.task()
     answer = lab.answer(f"run: {run}", "duration: 9")
     assert [entry.time for entry in lab.entries()] == [lab.time(answer)]
+
+
+def test_an_answer_that_says_too_much_costs_no_less(lab: Lab) -> None:
+    lab.task()
+    lab.answer("cost-usd: 1", *(f"note: {number}" for number in range(1000)))
+    assert dialects.skim(lab.world.message("task").encode()) != read_any(
+        lab.world.message("task").encode()
+    )
+    assert lab.costs() == ["1"]
+
+
+def test_answers_of_the_other_dialect_count_as_well(lab: Lab) -> None:
+    task = lab.task(message="task\n\ndwp-state: build\n")
+    lab.world.commit(
+        f"answer\n\ndwp-state: done\ndwp-cost-usd: 1\ndwp-answers: {task}\n", branch="task"
+    )
+    (entry,) = lab.entries()
+    assert (entry.state, entry.to_state) == ("build", "done")
+    assert entry.usage.cost == 1
 
 
 # --- what counts --------------------------------------------------------------------------------
@@ -281,9 +301,13 @@ def test_what_can_t_be_read_counts_when_it_is_there_again(lab: Lab) -> None:
     place = lab.world.git_dir / "objects" / first[:2] / first[2:]
     away = place.rename(lab.world.path.parent / "away")
     assert lab.costs() == ["2"]
+    assert lab.cost_of_task() == 2
     away.rename(place)
-    lab.task("other")
+    other = lab.task("other")
     assert lab.costs() == ["1", "2"]
+    assert lab.cost_of_task() == 3
+    assert lab.entries()[0].task != other
+    assert len({entry.task for entry in lab.entries()}) == 1
 
 
 # --- tasks --------------------------------------------------------------------------------------
@@ -510,12 +534,12 @@ def histories(draw: st.DrawFn) -> History:
     return History(tuple(nodes), tuple(stages))
 
 
-def build(world: GitRepo, nodes: Iterable[Node]) -> list[str]:
+def build(world: GitRepo, nodes: Iterable[Node], cost: str = "") -> list[str]:
     """Write a history in one process; a claim needs the oid of a commit, so oids come first."""
     oids: list[str] = []
     stream: list[bytes] = []
     for number, node in enumerate(nodes):
-        text = f"commit {number}\n\naynig: build\naynig: cost-usd: {2**number}\n"
+        text = f"commit {number}\n\naynig: build\naynig: cost-usd: {cost or 2**number}\n"
         if node.claim is not None:
             text += f"aynig: answers: {oids[node.claim]}\n"
         head = [f"tree {EMPTY_TREE}", *(f"parent {oids[each]}" for each in node.parents)]
@@ -529,6 +553,20 @@ def build(world: GitRepo, nodes: Iterable[Node]) -> list[str]:
             stream.append(f"{word} :{parent + 1}\n".encode())
     world.git("fast-import", "--quiet", stdin=b"".join(stream))
     return oids
+
+
+def test_a_task_may_have_thousands_of_old_answers(tmp_path: Path) -> None:
+    world = GitRepo.init(tmp_path / "repo", bare=True, empty=True)
+    nodes = [Node((), None, EPOCH)]
+    nodes += [Node((each,), each, EPOCH + each) for each in range(2000)]
+    nodes.append(Node((2000,), 2000, EPOCH + 90 * DAY))
+    oids = build(world, nodes, cost="1")
+    world.git("update-ref", "refs/heads/task", oids[-1])
+    lab = Lab(world)
+    assert lab.cost_of_task() == 2001
+    assert len(lab.ledger.entries_of_task(oids[-1])) == 2001
+    assert lab.ledger.task_of(oids[-1]) == oids[0]
+    assert len(lab.entries()) == 2001
 
 
 def right_entries(nodes: tuple[Node, ...], tips: Iterable[int]) -> set[int]:

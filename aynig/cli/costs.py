@@ -24,9 +24,10 @@ from aynig.costs import (
 )
 from aynig.errors import UserError
 from aynig.git.repo import Repo
+from aynig.ledger import open_ledger
 from aynig.model import HEADS
 from aynig.settings import HERE, Settings
-from aynig.site import load_settings, make_ledger, reader
+from aynig.site import load_settings, reader
 from aynig.text import operand, quote
 from aynig.usage import format_cost
 
@@ -88,7 +89,7 @@ def _rows(
     tip = repo.read_ref(ref) if ref is not None else None
     if branch is not None and tip is None:
         raise UserError(f"there is no branch {quote(branch)}", hint=hint)
-    ledger = make_ledger(repo, settings)
+    ledger = open_ledger(repo)
     ledger.refresh()
     start = timegm(since.timetuple()) if since is not None else None
     entries = entries_of(repo, ledger, tip, start, reader(settings))
