@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from aynig.commitments import commitment_for, secrets_folder
 from aynig.durations import format_duration
 from aynig.environment import plain_environment
 from aynig.errors import ConfigError
@@ -32,7 +33,7 @@ from aynig.model import RunResult
 from aynig.policies.verification import OUTPUT, Scored, VerdictOfVerification, judge
 from aynig.site import Site
 from aynig.text import quote
-from aynig.workflow import Scenarios, Verification
+from aynig.workflow import Verification
 
 _T = TypeVar("_T")
 _HOME = ".aynig"
@@ -65,6 +66,9 @@ class Verified:
     scored: Scored
     # Empty, or why it was ended from outside, as in `RunResult.stopped`: nothing is judged then.
     stopped: str = ""
+    # The published hashes of the scenarios, for `judged-by`; none where nobody committed to them,
+    # or where this machine does not have the judge's secret.
+    judged_by: tuple[str, ...] = ()
     # In seconds, with the time that it took to get the scenarios.
     duration: float = 0.0
 
@@ -105,7 +109,21 @@ def verify(
     with private_folder(site.repo, JUDGE, f"{candidate.run}-verify") as private:
         bench = _Bench(site, settings, candidate, trusted, control, private)
         scored, stopped = bench.run_all()
-    return Verified(judge(settings, scored), scored, stopped, time.monotonic() - started)
+    verdict, judged_by = judge(settings, scored), tuple(dict.fromkeys(bench.judged_by))
+    return Verified(verdict, scored, stopped, judged_by, time.monotonic() - started)
+
+
+def demand_commitments(
+    site: Site, settings: Verification, trusted: str, run: str
+) -> tuple[str, ...]:
+    """The published hashes of all scenarios, asked for before the worker starts.
+
+    They are looked at in a private folder that is gone again then. Raises ConfigError where one was
+    not committed to, else as `verify`.
+    """
+    with private_folder(site.repo, JUDGE, f"{run}-verify") as private:
+        found = _find_all(site, settings, trusted, private.path)
+        return tuple(dict.fromkeys(_hash_of(site, place, demanded=True) for place in found))
 
 
 def sweep(repo: Repo) -> int:
@@ -134,6 +152,7 @@ class _Bench:
         # What was written out, by the folder it went to, and what it looked like then.
         self._laid: dict[Path, tuple[ScenarioTree, object]] = {}
         self._empty = 0
+        self.judged_by: list[str] = []
 
     def run_all(self) -> tuple[Scored, str]:
         """The score, and why it was ended before its time, where it was."""
@@ -163,22 +182,18 @@ class _Bench:
             yield _Check(command, "/bin/sh", ("-c", command))
 
     def _scenarios(self) -> Iterator[_Check]:
-        site = self._site
-        origin = Origin(
-            site.repo, site.clone or site.repo, self._trusted, site.settings.remote_timeout
+        private = self._private.path
+        found = self._while_ticking(
+            lambda: list(_find_all(self._site, self._settings, self._trusted, private))
         )
-        for number, source in enumerate(self._settings.scenarios):
-            store = self._private.path / f"store-{number}"
-
-            def find(source: Scenarios = source, store: Path = store) -> ScenarioTree:
-                return find_scenarios(origin, source, store)
-
-            place = self._while_ticking(find) if source.repository else find()
-            folder = self._private.path / f"scenarios-{number}"
-            found = scenarios_in(place)
-            self._empty += not found
+        for number, place in enumerate(found):
+            digest = _hash_of(self._site, place, demanded=self._settings.committed)
+            self.judged_by += [digest] if digest else []
+            folder = private / f"scenarios-{number}"
+            scenarios = scenarios_in(place)
+            self._empty += not scenarios
             self._lay(place, folder)
-            for scenario in found:
+            for scenario in scenarios:
                 yield _Check(
                     scenario.name,
                     str(folder / scenario.program),
@@ -271,6 +286,27 @@ class _Bench:
         if check.folder:
             found["AYNIG_SCENARIO"] = check.folder
         return found
+
+
+def _find_all(
+    site: Site, settings: Verification, trusted: str, private: Path
+) -> Iterator[ScenarioTree]:
+    """The folders that the sources name; those of other repositories come to a private one."""
+    origin = Origin(site.repo, site.clone or site.repo, trusted, site.settings.remote_timeout)
+    for number, source in enumerate(settings.scenarios):
+        yield find_scenarios(origin, source, private / f"store-{number}")
+
+
+def _hash_of(site: Site, place: ScenarioTree, *, demanded: bool) -> str:
+    """The published hash of a folder of scenarios; ConfigError where it is demanded and missing."""
+    digest = commitment_for(site, place.tree)
+    if demanded and not digest:
+        raise ConfigError(
+            f"no published hash is known here for the scenarios of {place.shown}",
+            hint="Publish one with `aynig judge commit`, and have the judge's file in "
+            f"{secrets_folder()} on this machine.",
+        )
+    return digest
 
 
 def _last_words(ended: RunResult, output: Path, most: int) -> str:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -16,9 +16,10 @@ import pytest
 from aynig.errors import ConfigError, LeaseLost, WaitUntil
 from aynig.executors import Control
 from aynig.git.repo import Repo
+from aynig.judges import commit
 from aynig.processes import is_running
 from aynig.site import Site, open_site
-from aynig.verify import Candidate, Verified, sweep, verify
+from aynig.verify import Candidate, Verified, demand_commitments, sweep, verify
 from aynig.workflow import Need, Scenarios, Verification
 from tests.world import GitRepo, wait_for
 
@@ -423,3 +424,41 @@ def test_what_a_killed_runner_left_is_swept_with_its_processes(court: Court) -> 
     assert court.left() == []
     (pid,) = court.told()
     assert not is_running(int(pid))
+
+
+# --- commitments ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def committed(court: Court, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The published hash of the scenarios of `judge`."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    court.world.commit("hidden", branch="judge", files={"set/one": sh("exit 0")})
+    return commit(court.site, Scenarios("set", ref="judge"), "release").commitment.digest
+
+
+HIDDEN = Verification(scenarios=(Scenarios("set", ref="judge"),), committed=True)
+
+
+def test_what_judged_is_known_by_its_published_hash(court: Court, committed: str) -> None:
+    assert court.judged(HIDDEN).judged_by == (committed,)
+    trusted = court.world.git("rev-parse", "main^{tree}")
+    assert demand_commitments(court.site, HIDDEN, trusted, RUN) == (committed,)
+
+
+@pytest.mark.parametrize("case", ["other scenarios", "no secret", "nothing published"])
+def test_a_hash_that_is_demanded_and_not_known_holds_the_verification(
+    court: Court, committed: str, case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if case == "other scenarios":
+        court.world.commit("easier", branch="judge", files={"set/one": sh("true")})
+    elif case == "no secret":
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "nowhere"))
+    else:
+        court.world.git("update-ref", "-d", "refs/aynig/judge/release")
+    with pytest.raises(ConfigError, match="no published hash is known here"):
+        court.judged(HIDDEN)
+    trusted = court.world.git("rev-parse", "main^{tree}")
+    with pytest.raises(ConfigError, match="no published hash is known here"):
+        demand_commitments(court.site, HIDDEN, trusted, RUN)
+    assert committed not in court.judged(replace(HIDDEN, committed=False)).judged_by

@@ -31,6 +31,8 @@ COMMANDS = {
     "retry": "Write a new commit with the state that failed.",
     "resume": "Let a task go on that waits for its circuit breaker.",
     "cancel": "Stop a task: end its script and write canceled.",
+    "judge": "Publish a hash of hidden scenarios, and reveal them later.",
+    "audit": "Check what a task was verified by against what judges published.",
     "respond": "Inside a script: write the answer file.",
     "set-state": "Commit the next state in the dialect dwp.",
     "set-working": "Take or renew the on-branch lease of the dialect dwp.",

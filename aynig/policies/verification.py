@@ -41,6 +41,17 @@ class VerdictOfVerification:
     sentence: str
 
 
+def needs_seclusion(settings: Verification | None) -> bool:
+    """Are there scenarios that the worker must not come across in its worktree?
+
+    Those of another repository as well: its branches may have been fetched into this one, and a
+    worktree shows how its remotes are reached.
+    """
+    return settings is not None and any(
+        source.ref or source.repository for source in settings.scenarios
+    )
+
+
 def judge(settings: Verification, scored: Scored) -> VerdictOfVerification:
     """The verdict on a score, by `need` and `show` of the settings."""
     # A need of nothing would make a verification that can't fail.

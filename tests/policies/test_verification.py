@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aynig.policies.verification import Scored, judge
-from aynig.workflow import ALL, ANY, Need, Verification
+from aynig.policies.verification import Scored, judge, needs_seclusion
+from aynig.workflow import ALL, ANY, Need, Scenarios, Verification
 
 NAMES = tuple(f"s{number}" for number in range(40))
 
@@ -80,6 +80,23 @@ def test_names_and_output_are_shown_escaped() -> None:
         "    first\\x1b[2J",
         "    second\tline",
     )
+
+
+@pytest.mark.parametrize(
+    ("sources", "hidden"),
+    [
+        ((), False),
+        ((Scenarios("set"),), False),
+        ((Scenarios("set", ref="judge"),), True),
+        ((Scenarios("set", repository="origin"),), True),
+        ((Scenarios("set"), Scenarios("set", ref="judge")), True),
+    ],
+)
+def test_a_worker_is_secluded_where_scenarios_are_hidden_from_it(
+    sources: tuple[Scenarios, ...], hidden: bool
+) -> None:
+    assert needs_seclusion(Verification(scenarios=sources)) == hidden
+    assert not needs_seclusion(None)
 
 
 NEEDS = st.one_of(
