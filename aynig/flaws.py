@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from aynig.flow import (
     CHILD,
     CONFLICT,
+    ESCALATE,
     FAILURE,
     JOIN,
     LOOP,
@@ -107,7 +108,7 @@ def _needs_script(workflow: Workflow, offer: Offer, flow: Flow, name: str) -> bo
     if name in workflow.people_only and not named:
         return False
     # What is escalated goes to a person.
-    return named or name in workflow.start or whys != {"escalate"}
+    return named or name in workflow.start or ESCALATE not in whys
 
 
 def _runs_by_agent(workflow: Workflow, settings: StateSettings) -> bool:
@@ -167,7 +168,7 @@ def _signers(workflow: Workflow, offer: Offer) -> Iterator[Flaw]:
         "no-signers",
         "signed",
         f"{workflow.allowed_signers} does not exist, so that no signature counts",
-        "Commit it: a line for each person, as in ssh-keygen(1), ALLOWED SIGNERS.",
+        "Commit it: a line for each person, as in ssh-keygen(1).",
     )
 
 
@@ -213,7 +214,7 @@ def _unreached(workflow: Workflow, offer: Offer, flow: Flow) -> Iterator[Flaw]:
 def _endless(workflow: Workflow, flow: Flow) -> Iterator[Flaw]:
     """Rings that only a failure or a script's own answer leads out of."""
     edges = [edge for edge in flow.edges if not _is_plain_failure(edge)]
-    ends = _can_end(flow, edges)
+    ends = _can_end(flow)
     for group in rings(edges):
         stuck = [name for name in flow.states if name in group and name not in ends]
         for name in stuck[:1]:
@@ -233,8 +234,9 @@ def _is_plain_failure(edge: Edge) -> bool:
     return edge.why == FAILURE and edge.target == "failed"
 
 
-def _can_end(flow: Flow, edges: list[Edge]) -> set[str]:
+def _can_end(flow: Flow) -> set[str]:
     """The states that lead to one that nothing leads away from."""
+    edges = [edge for edge in flow.edges if not _is_plain_failure(edge)]
     sources = {edge.source for edge in edges}
     back: dict[str, list[str]] = {}
     for edge in edges:
@@ -250,15 +252,21 @@ def _can_end(flow: Flow, edges: list[Edge]) -> set[str]:
 
 
 def _unlimited(workflow: Workflow, flow: Flow) -> Iterator[Flaw]:
-    """Rings in which a task may go round without anything that would ever stop it."""
+    """Rings in which a task may go round without anything that would ever stop it.
+
+    One that can't end at all has its flaw already.
+    """
     if workflow.autonomy == "step" or _of_task(workflow.limits):
         return
+    ends = _can_end(flow)
     edges = [edge for edge in flow.edges if edge.why in (NEXT, JOIN, CONFLICT)]
     # To itself after a failure: that has a flaw of its own.
     edges += [edge for edge in flow.edges if edge.why == FAILURE and edge.target != edge.source]
     for group in rings(edges):
         members = [name for name in flow.states if name in group]
-        if any(_limited(workflow, name) for name in members) or set(members) & HELD_STATES:
+        if not ends.issuperset(group) or not HELD_STATES.isdisjoint(group):
+            continue
+        if any(_limited(workflow, name) for name in members):
             continue
         inside = [edge for edge in edges if edge.source in group and edge.target in group]
         first = next(edge for edge in inside if edge.source == members[0])
@@ -346,7 +354,7 @@ def _to_itself(name: str, settings: StateSettings) -> Iterator[Flaw]:
     keys = (
         (FAILURE, settings.on_failure),
         ("compensate", settings.compensate),
-        ("escalate", settings.escalate),
+        (ESCALATE, settings.escalate),
     )
     for key, target in keys:
         if target == name:

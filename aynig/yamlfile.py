@@ -25,8 +25,20 @@ MAX_NODES = 20_000
 # The deepest right value is at 7; some more, so that a list in its place is called a list.
 MAX_DEPTH = 12
 
+_MEND = "Mend the YAML; indent with spaces, and quote texts with special characters."
 _TAGS = "tag:yaml.org,2002:"
 _BELOW = "Write `key: value` lines, indented by spaces below the key."
+
+
+class PlacedError(ConfigError):
+    """A ConfigError that can tell its place apart: a line from 1, a key path; both may be none."""
+
+    def __init__(self, where: str, line: int | None, path: str, text: str, *, hint: str) -> None:
+        place = where if line is None else f"{where}, line {line}"
+        super().__init__(f"{place}: {f'{path}: ' if path else ''}{text}", hint=hint)
+        self.line = line
+        self.path = path
+        self.text = text
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +57,7 @@ class Spot:
     @property
     def line(self) -> int:
         """From 1."""
-        mark = self.node.start_mark
-        return mark.line + 1 if mark is not None else 1
+        return _line(self.node.start_mark) or 1
 
     @property
     def scalar(self) -> str | None:
@@ -69,9 +80,7 @@ class Spot:
 
     def complaint(self, text: str, *, hint: str) -> ConfigError:
         """Any other sentence on this place."""
-        subject = f"{self.path}: " if self.path else ""
-        place = _place(self.where, self.node.start_mark)
-        return ConfigError(f"{place}: {subject}{text}", hint=hint)
+        return PlacedError(self.where, self.line, self.path, text, hint=hint)
 
 
 def read_yaml(text: bytes | str, where: str) -> Spot | None:
@@ -155,8 +164,8 @@ def _key_text(spot: Spot) -> str:
     return text if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text) else quote(text)
 
 
-def _place(where: str, mark: Mark | None) -> str:
-    return where if mark is None else f"{where}, line {mark.line + 1}"
+def _line(mark: Mark | None) -> int | None:
+    return None if mark is None else mark.line + 1
 
 
 def _finding(spot: Spot) -> str:
@@ -209,18 +218,19 @@ class _Refused(MarkedYAMLError):
 def _decoded(text: bytes | str, where: str) -> str:
     data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     if len(data) > MAX_BYTES:
-        raise ConfigError(
-            f"{where}: expected at most {MAX_BYTES // 1024} KiB, found {len(data)} bytes",
+        raise PlacedError(
+            where,
+            None,
+            "",
+            f"expected at most {MAX_BYTES // 1024} KiB, found {len(data)} bytes",
             hint="Shorten the file; long texts belong into files beside the scripts.",
         )
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise ConfigError(
-            f"{where}, line {line}: expected UTF-8, found the byte 0x{data[error.start]:02x}",
-            hint="Save the file as UTF-8.",
-        ) from error
+        found = f"expected UTF-8, found the byte 0x{data[error.start]:02x}"
+        raise PlacedError(where, line, "", found, hint="Save the file as UTF-8.") from error
 
 
 def _document(text: str, where: str) -> Node | None:
@@ -230,42 +240,33 @@ def _document(text: str, where: str) -> Node | None:
         loader = _Loader(text)
         return loader.get_single_node()
     except _Refused as error:
-        raise ConfigError(
-            f"{_place(where, error.problem_mark)}: {error.problem}", hint=error.hint
-        ) from error
+        line, problem = _line(error.problem_mark), str(error.problem)
+        raise PlacedError(where, line, "", problem, hint=error.hint) from error
     except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise ConfigError(
-            f"{where}, line {line}: the character {quote(text[error.position])} is not allowed",
-            hint='Write it as an escape in double quotes, such as "\\x1b".',
-        ) from error
+        found = f"the character {quote(text[error.position])} is not allowed"
+        hint = 'Write it as an escape in double quotes, such as "\\x1b".'
+        raise PlacedError(where, line, "", found, hint=hint) from error
     except MarkedYAMLError as error:
         raise _malformed(where, error) from error
     except (YAMLError, ValueError, OverflowError) as error:
         # The scanner lets a few slip through: the escape "\UFFFFFFFF" is no character.
-        place = _place(where, loader.get_mark() if loader else None)
-        raise ConfigError(
-            f"{place}: expected YAML, found an escape that is no character", hint=_MEND
-        ) from error
+        line = _line(loader.get_mark() if loader else None)
+        found = "expected YAML, found an escape that is no character"
+        raise PlacedError(where, line, "", found, hint=_MEND) from error
     finally:
         if loader:
             loader.dispose()
 
 
-_MEND = "Mend the YAML; indent with spaces, and quote texts with special characters."
-
-
 def _malformed(where: str, error: MarkedYAMLError) -> ConfigError:
-    place = _place(where, error.problem_mark or error.context_mark)
+    line = _line(error.problem_mark or error.context_mark)
     problem = error.problem or "a syntax error"
-    if "'\\t'" in problem:
-        return ConfigError(
-            f"{place}: expected spaces for indentation, found a tab",
-            hint="Replace the tabs by spaces.",
-        )
-    if problem == "but found another document":
-        return ConfigError(
-            f"{place}: expected one document, found another", hint="Remove the line `---`."
-        )
     context = f"{error.context}: " if error.context else ""
-    return ConfigError(f"{place}: expected YAML, {context}{problem}", hint=_MEND)
+    text, hint = f"expected YAML, {context}{problem}", _MEND
+    if "'\\t'" in problem:
+        text = "expected spaces for indentation, found a tab"
+        hint = "Replace the tabs by spaces."
+    elif problem == "but found another document":
+        text, hint = "expected one document, found another", "Remove the line `---`."
+    return PlacedError(where, line, "", text, hint=hint)

@@ -14,10 +14,34 @@ import pytest
 import aynig
 from aynig.answer import RESERVED_FIELDS
 from aynig.cli.main import COMMANDS, cli
-from aynig.config import RUN_KEYS
+from aynig.config import RUN_KEYS, STATE_KEYS, TOP_KEYS
+from aynig.durations import format_duration
 from aynig.model import HELD_STATES
+from aynig.policyconfig import (
+    AGENT_KEYS,
+    APPROVAL_KEYS,
+    BREAKER_KEYS,
+    CHILDREN_KEYS,
+    JOIN_KEYS,
+    LIMITS_KEYS,
+    LOOP_KEYS,
+    RETRIES_KEYS,
+    VERIFY_KEYS,
+)
 from aynig.runs import new_run_id
 from aynig.settings import TABLE
+from aynig.workflow import (
+    Approval,
+    Breaker,
+    ChildLimits,
+    Join,
+    Limits,
+    Loop,
+    Retries,
+    StateSettings,
+    Verification,
+    Workflow,
+)
 from tests.cli.test_demo import HISTORY
 from tests.test_imports import MODULES, SHELLS
 
@@ -229,10 +253,63 @@ def test_every_setting_is_in_the_table(row: object) -> None:
     assert setting.name == "jobs" or f"| `{setting.default}` |" in line or not setting.default
 
 
+# What stands before the keys of a mapping in the tables of docs/workflow.md, and whose defaults.
+KEYS: dict[str, tuple[tuple[str, ...], object]] = {
+    "": (TOP_KEYS, Workflow()),
+    "states.<state>.": (STATE_KEYS, None),
+    "agents.<agent>.": (AGENT_KEYS, None),
+    "retries.": (RETRIES_KEYS, Retries()),
+    "breaker.": (BREAKER_KEYS, Breaker()),
+    "limits.": (LIMITS_KEYS, Limits()),
+    "children.": (CHILDREN_KEYS, ChildLimits()),
+    "join.": (JOIN_KEYS, Join("x")),
+    "loop.": (LOOP_KEYS, Loop()),
+    "verify.": (VERIFY_KEYS, Verification()),
+    "approval.": (APPROVAL_KEYS, Approval()),
+}
+DURATIONS = {"backoff", "within", "pause", "timeout"}
+
+
+def rows_of_keys() -> dict[str, list[str]]:
+    """The cells of each row of a table of keys."""
+    rows = {}
+    for line in page("docs/workflow.md").split("\n"):
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("| `") and len(cells) == 4:
+            rows[cells[0].strip("`")] = cells[1:]
+    return rows
+
+
+def test_all_keys_of_the_workflow_are_in_the_tables_and_no_others() -> None:
+    named = {f"{before}{key}" for before, (keys, _) in KEYS.items() for key in keys}
+    assert set(rows_of_keys()) == named
+
+
+@pytest.mark.parametrize("before", [before for before, (_, one) in KEYS.items() if one])
+def test_the_tables_show_the_defaults_of_the_code(before: str) -> None:
+    keys, defaults = KEYS[before]
+    for key in keys:
+        value = getattr(defaults, key.replace("-", "_"), None)
+        shown = rows_of_keys()[before + key][1]
+        if isinstance(value, (bool, tuple, type(None), StateSettings, Limits, ChildLimits)):
+            continue
+        if key in DURATIONS:
+            value = format_duration(value)
+        wanted = f"{value:g}" if isinstance(value, float) else str(value)
+        assert shown == (f"`{wanted}`" if key != "then" else "required"), before + key
+
+
 @pytest.mark.parametrize("key", RUN_KEYS)
 def test_every_key_of_the_workflow_is_explained(key: str) -> None:
     assert f"| `states.<state>.{key}` |" in page("docs/operating.md")
     assert f"{key}:" in page("docs/protocol.md")
+
+
+def test_every_finding_of_the_check_is_explained() -> None:
+    words = set(re.findall(r'(?:ERROR|WARNING|NOTE),\s*"([a-z-]+)"', MODULES["flaws"].read_text()))
+    assert {"missing-script", "endless"} <= words
+    table = page("docs/workflow.md")
+    assert {word for word in {*words, "malformed"} if f"\n| `{word}` | " not in table} == set()
 
 
 def test_every_variable_of_a_script_is_in_the_protocol() -> None:

@@ -41,6 +41,7 @@ NOT_RUN = {
     ("docs/verification.md", 1): "what a judge types: tests/cli/test_judge.py",
     ("docs/verification.md", 2): "what a judge types: tests/cli/test_judge.py",
     ("docs/verification.md", 3): "what an auditor sees: tests/cli/test_judge.py",
+    ("docs/workflow.md", 2): "settings of pre-commit, which installs from the network",
     ("docs/wake.md", 2): "settings of nginx, which need its certificates",
     ("examples/github-actions/README.md", 0): "a picture",
     ("examples/github-actions/README.md", 1): "tests/examples",
@@ -142,6 +143,40 @@ def test_the_first_state_of_the_readme(shell: Shell, tmp_path: Path) -> None:
     shell.run(blocks("README.md")[6], trial)
     assert GitRepo(trial).message("HEAD").startswith(shown[0])
     assert (trial / "words.txt").read_text().split() == ["5"]
+
+
+# --- docs/workflow.md ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def declared(shell: Shell, repo: GitRepo) -> GitRepo:
+    """The example of the page, with the scripts that it needs."""
+    folder = repo.path / ".aynig"
+    (folder / "agents").mkdir(parents=True)
+    (folder / "config.yaml").write_text(blocks("docs/workflow.md")[0])
+    for name in ("submitted", "build", "review", "deploy", "roll-back", "agents/coder"):
+        (folder / name).write_text("#!/bin/sh\n")
+        (folder / name).chmod(0o755)
+    return repo
+
+
+def test_the_workflow_of_the_page_is_right_and_drawn_as_shown(
+    shell: Shell, declared: GitRepo
+) -> None:
+    assert shell.run("aynig check --strict", declared.path).endswith("is right: 4 states.\n")
+    assert shell.run("aynig graph", declared.path) == blocks("docs/workflow.md")[3]
+
+
+def test_the_hook_of_the_page_refuses_a_wrong_workflow(shell: Shell, declared: GitRepo) -> None:
+    (declared.path / ".git/hooks").mkdir(exist_ok=True)
+    shell.run(blocks("docs/workflow.md")[1], declared.path)
+    commit = "git add .aynig && git commit --quiet -m x"
+    (declared.path / ".aynig/review").unlink()
+    refused = shell.run(f"{commit} 2>&1 || echo refused", declared.path)
+    assert "the state review has no script" in refused
+    assert refused.endswith("refused\n")
+    (declared.path / ".aynig/config.yaml").write_text("states: {deploy: {}}\n")
+    assert shell.run(f"{commit} && echo taken", declared.path).endswith("taken\n")
 
 
 # --- docs/states.md --------------------------------------------------------------------------

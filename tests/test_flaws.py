@@ -37,6 +37,7 @@ def words(
         "states: {a: {next: echo}}",
         "states: {a: {next: stalled, on-failure: blocked}}",
         "states: {a: {escalate: ask-somebody}}",
+        "states: {a: {escalate: ask, loop: {promise: X, max-iterations: 5, on-limit: ask}}}",
         "states: {plan: {join: {then: a}}}",
         "states: {a: {on-child: a}}",
         "states: {plan: {on-child: a}}",
@@ -113,9 +114,9 @@ def test_a_script_without_its_run_bit_is_not_missing() -> None:
         ),
         ("start: [a, d]\nstates: {a: {next: b}, c: {}}", (WARNING, "unreached", "states.c")),
         ("start: [a, b, c]", (NOTE, "unreached", "start")),
-        ("states: {a: {next: a, deadline: 1d}}", (WARNING, "endless", "states.a.next")),
+        ("states: {a: {next: a}}", (WARNING, "endless", "states.a.next")),
         (
-            "states: {a: {next: b, on-failure: failed, deadline: 1d}, b: {next: a}}",
+            "states: {a: {next: b, on-failure: failed}, b: {next: a}}",
             (WARNING, "endless", "states.a.next"),
         ),
         (
@@ -158,12 +159,11 @@ def test_files_that_are_there_are_no_flaw() -> None:
 def test_a_ring_is_described_by_its_states() -> None:
     states = "abcdefg"
     chain = ", ".join(
-        f"{one}: {{next: {other}, deadline: 1d}}"
-        for one, other in zip(states, states[1:] + "a", strict=True)
+        f"{one}: {{next: {other}}}" for one, other in zip(states, states[1:] + "a", strict=True)
     )
     (flaw,) = found(f"states: {{{chain}}}", *states)
     assert flaw.detail == "no way from here to an end: a, b, c, 4 more in a ring"
-    (alone,) = found("states: {a: {next: a, deadline: 1d}}")
+    (alone,) = found("states: {a: {next: a}}")
     assert alone.detail == "no way from here to an end: a leads to itself"
 
 

@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
+from aynig import flaws
 from aynig.checks import ERROR, OK, WARNING, Finding
-from aynig.dialects import AYNIG, DWP, Dialect
+from aynig.declared import FOLDERS, read_tree
 from aynig.errors import ConfigError
-from aynig.facts import CONFIG_FILE, read_workflow, trusted_commit, trusted_name
+from aynig.facts import CONFIG_FILE, trusted_commit, trusted_name
+from aynig.flaws import Flaw
+from aynig.flow import script_at
 from aynig.git.repo import Repo
 from aynig.git.trees import PROGRAM, list_files
-from aynig.model import (
-    ENDED_STATES,
-    HELD_STATES,
-    ROLE_PATTERN,
-    STATE_PATTERN,
-    ScriptProblem,
-)
+from aynig.model import ScriptProblem
 from aynig.settings import SCRIPTS_OF_BRANCH
 from aynig.site import Site
 from aynig.text import shell_word
-from aynig.workflow import Workflow
-
-# Where the scripts of each dialect lie, and the folder whose subfolders are roles.
-_PLACES: tuple[tuple[Dialect, str], ...] = ((AYNIG, ".aynig"), (DWP, ".dwp"))
 
 
 def check_workflow(site: Site) -> Iterator[Finding]:
@@ -35,7 +28,7 @@ def check_workflow(site: Site) -> Iterator[Finding]:
         detail = f"{where} does not exist yet, so there are no scripts but those of aynig's own"
         yield Finding("scripts", OK, detail, "aynig init")
         return
-    files = list_files(site.repo, tree, tuple(folder for _, folder in _PLACES))
+    files = list_files(site.repo, tree, FOLDERS)
     usable: list[str] = []
     for path, mode in sorted(files.items()):
         yield from _script(site, tree, path, mode, usable)
@@ -44,7 +37,7 @@ def check_workflow(site: Site) -> Iterator[Finding]:
     else:
         detail = f"none on {where}: there are only those of aynig's own"
         yield Finding("scripts", OK, detail, "aynig init")
-    yield from _config(site, tree, files, where)
+    yield from _config(site, tree, where)
     yield from _uncommitted(site.repo, tree, where)
 
 
@@ -87,18 +80,8 @@ def _script(site: Site, tree: str, path: str, mode: int, usable: list[str]) -> I
 
 def _state_of(path: str) -> str | None:
     """The state that a file would be the script of; None for a file that can't be one."""
-    for dialect, _ in _PLACES:
-        parts = path.split("/")
-        state = parts[-1]
-        if path == CONFIG_FILE or not STATE_PATTERN.fullmatch(state):
-            continue
-        if path == dialect.script.format(state=state):
-            return state
-        for role in parts[2:3]:
-            named = ROLE_PATTERN.fullmatch(role)
-            if named and path == dialect.role_script.format(role=role, state=state):
-                return state
-    return None
+    place = script_at(path)
+    return place[0] if place else None
 
 
 def _may_hold_scripts(folder: str) -> bool:
@@ -140,46 +123,32 @@ def _mend_script(problem: ScriptProblem, path: str) -> str:
 # --- config.yaml -----------------------------------------------------------------------------
 
 
-def _config(site: Site, tree: str, files: Mapping[str, int], where: str) -> Iterator[Finding]:
+def _config(site: Site, tree: str, where: str) -> Iterator[Finding]:
     try:
-        workflow = read_workflow(site, tree)
+        declared = read_tree(site.repo, tree, CONFIG_FILE)
     except ConfigError as error:
         yield Finding("config", ERROR, str(error), error.hint)
         return
-    if site.repo.entry(tree, CONFIG_FILE) is None:
+    if not declared.given:
         yield Finding("config", OK, f"no {CONFIG_FILE} on {where}: all states have the defaults")
         return
-    missing = list(_states_without_script(site, tree, files, workflow))
-    yield from missing
-    if not missing:
+    found = [flaw for flaw in declared.flaws if flaw.level in _LEVELS and not _has_row(flaw)]
+    for flaw in found:
+        line = declared.line_of(flaw.path)
+        place = f"{CONFIG_FILE}, line {line}" if line else CONFIG_FILE
+        detail = f"{place}: {flaw.path}: {flaw.detail}"
+        yield Finding("config", _LEVELS[flaw.level], detail, flaw.mend)
+    if not found:
         yield Finding("config", OK, f"{CONFIG_FILE} on {where} is right")
 
 
-def _states_without_script(
-    site: Site, tree: str, files: Mapping[str, int], workflow: Workflow
-) -> Iterator[Finding]:
-    """States that the file names and that nothing could run: tasks would stop there."""
-    told = set()
-    for name, settings in workflow.states:
-        wanted = [("", name), ("next", settings.next), ("on-failure", settings.on_failure)]
-        for key, state in wanted:
-            if state is None or state in told or state in ENDED_STATES | HELD_STATES:
-                continue
-            role = workflow.of(state).role or "".join(site.settings.roles[:1])
-            paths = AYNIG.scripts(state, role)
-            found = site.shelf.find(
-                tree, ".aynig", tuple(path.removeprefix(".aynig/") for path in paths), state
-            )
-            # What else may be wrong with a script has a row of its own.
-            if isinstance(found, ScriptProblem) and not any(path in files for path in paths):
-                told.add(state)
-                said = f"states.{name}.{key}" if key else f"states.{name}"
-                yield Finding(
-                    "config",
-                    WARNING,
-                    f"{CONFIG_FILE}: {said} names the state {state}, which has no script",
-                    f"Write {paths[0]} and commit it, or correct the name.",
-                )
+# Notes are for `aynig check`.
+_LEVELS = {flaws.ERROR: ERROR, flaws.WARNING: WARNING}
+
+
+def _has_row(flaw: Flaw) -> bool:
+    """What may be wrong with a script that is there has a row of its own above."""
+    return flaw.word == "not-executable" and not flaw.path.startswith("agents.")
 
 
 # --- the working tree ------------------------------------------------------------------------
@@ -189,7 +158,7 @@ def _uncommitted(repo: Repo, tree: str, where: str) -> Iterator[Finding]:
     """Scripts that lie in the working tree and were never committed: no task sees them."""
     if repo.work_tree is None:
         return
-    for _, folder in _PLACES:
+    for folder in FOLDERS:
         for root, _, names in os.walk(repo.work_tree / folder):
             for name in sorted(names):
                 path = str((Path(root) / name).relative_to(repo.work_tree))

@@ -36,6 +36,8 @@ COMMANDS = {
     "respond": "Inside a script: write the answer file.",
     "set-state": "Commit the next state in the dialect dwp.",
     "set-working": "Take or renew the on-branch lease of the dialect dwp.",
+    "check": "Check config.yaml and the scripts it needs; for hooks and CI.",
+    "graph": "Draw the declared workflow: as text, Mermaid or DOT.",
     "hooks": "Install, remove or show the git hooks that wake a daemon.",
     "doctor": "Check git, hooks, limits and leftovers, and say how to mend each.",
     "demo": "Run a small workflow in a repository of its own and show its history.",

@@ -162,7 +162,7 @@ def follow(repo: Repo, tree: str, name: str) -> Found | ScriptProblem | None:
         if mode != _LINK:
             return Found(path, oid, mode)
         target = os.fsdecode(repo.blob(oid))
-        inside = _resolve_link(path, target)
+        inside = resolve_link(path, target)
         if inside is None:
             return ScriptProblem(
                 "bad-script", f"{name} is a symbolic link that leaves the tree: {target}"
@@ -183,14 +183,14 @@ def write_out(repo: Repo, tree: str, folder: Path) -> None:
 def leaving_link(repo: Repo, tree: str) -> str | None:
     """The first symbolic link that `write_out` leaves out because it leaves the tree."""
     for path, mode, oid in _entries(repo, tree, ""):
-        if mode == _LINK and _resolve_link(path, os.fsdecode(repo.blob(oid))) is None:
+        if mode == _LINK and resolve_link(path, os.fsdecode(repo.blob(oid))) is None:
             return path
     return None
 
 
 def _files(repo: Repo, tree: str, below: str) -> Iterator[tuple[str, int, str]]:
     for path, mode, oid in _entries(repo, tree, below):
-        if mode == _LINK and _resolve_link(path, os.fsdecode(repo.blob(oid))) is None:
+        if mode == _LINK and resolve_link(path, os.fsdecode(repo.blob(oid))) is None:
             continue
         if mode != _GITLINK:
             yield path, mode, oid
@@ -272,7 +272,7 @@ def _is_program(path: str) -> bool:
     return Path(path).is_file() and os.access(path, os.X_OK)
 
 
-def _resolve_link(path: str, target: str) -> str | None:
+def resolve_link(path: str, target: str) -> str | None:
     """Where a symbolic link inside the tree leads, as a path in the tree; None when outside."""
     if not target or target.startswith("/") or "\0" in target:
         return None

@@ -311,12 +311,14 @@ def test_a_script_that_was_never_committed_is_named_and_the_mend_works(healthy: 
     [
         ("states: {hello: {next: done}}\n", "", ""),
         ("states: {hello: {next: blocked, on-failure: echo}}\n", "", ""),
-        ("states: {hello: {next: nowhere}}\n", "warning", "states.hello.next names the state now"),
-        ("states: {gone: {timeout: 1m}}\n", "warning", "states.gone names the state gone"),
-        ("states: {lib: {timeout: 1m}}\n", "warning", "states.lib names the state lib"),
+        ("states: {hello: {next: nowhere}}\n", "error", "states.hello.next: the state nowhere has"),
+        ("states: {gone: {timeout: 1m}}\n", "error", "line 1: states.gone: the state gone has no"),
+        ("states: {lib: {timeout: 1m}}\n", "error", "states.lib: the state lib has no script"),
+        ("states: {hello: {next: hello}}\n", "warning", "no way from here to an end"),
+        ("start: [hello, echo, x]\nstates: {x: {escalate: y}}\n", "error", "state x has no"),
         ("states: {hello: {nxt: done}}\n", "error", "did you mean next"),
     ],
-    ids=["good", "held-and-shipped", "next", "key", "folder", "malformed"],
+    ids=["good", "held-and-shipped", "next", "key", "folder", "endless", "start", "malformed"],
 )
 def test_the_config_file_is_checked(healthy: GitRepo, text: str, level: str, words: str) -> None:
     healthy.commit("config", files={".aynig/config.yaml": text, ".aynig/lib/x": "text"})
