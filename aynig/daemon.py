@@ -314,7 +314,9 @@ class Engine:
         for key, desk in self._desks.items():
             if desk.sync is not None and remote_key(key) in woken:
                 desk.sync.wake()
-            if afresh or everywhere or key in woken or not desk.settled:
+            # A look at a remote tells tasks of other places too that wait for its branches.
+            beside = bool(woken) and desk.looks_elsewhere
+            if afresh or everywhere or key in woken or beside or not desk.settled:
                 desk.look(afresh=afresh)
 
     def _pause(self) -> float:

@@ -20,6 +20,7 @@ from aynig.execution import Started
 from aynig.executors import Control
 from aynig.facts import trusted_commit
 from aynig.family import CANCELED
+from aynig.held import OF_OTHER_TASKS, Held, HeldTasks
 from aynig.model import ENDED_STATES, HEADS, Hold, RefChange
 from aynig.notices import Observer
 from aynig.plan import FIRST_RECHECK, LONGEST_RECHECK
@@ -38,12 +39,12 @@ _PASSING = frozenset({"busy", "copy"})
 _OF_THE_TREE = frozenset(
     {"missing-script", "not-executable", "bad-script", "bad-interpreter", "bad-config", "assigned"}
 )
-# Holds that the end of another task may end.
-_OF_OTHER_TASKS = frozenset({"waiting", "blocked"})
 # Holds that end when the repository can be read again.
 _OF_THE_REPOSITORY = frozenset({"error", "unreadable", "unwritable", "unreachable"})
 # Holds that a change of lease refs may end, of which no branch tells.
 _OF_LEASES = frozenset({"running", "copy", "busy", "waiting", "error", "refused", "broken"})
+# So many commits below a tip are looked through for those that are waited for.
+_FAR_BELOW = 64
 # How long a hold is at most, in seconds, where another look at the task asks the remote something.
 _LONGEST = {
     "unreachable": 60.0,
@@ -60,22 +61,14 @@ class _Active:
     control: Control
     # What the branch pointed at when the work was given out.
     oid: str
+    # How many changes of branches there had been by then.
+    changes: int = 0
     # The commit that a script was started for; empty before that.
     trigger: str = ""
     # False also where an answer that waits is tried again.
     has_script: bool = False
     # See `Started`.
     keeps: Callable[[str | None], bool] | None = None
-
-
-@dataclass
-class _Held:
-    """A branch that waits: for a change of refs, or until `due` on the monotonic clock."""
-
-    hold: Hold
-    oid: str
-    delay: float
-    due: float | None
 
 
 @dataclass
@@ -134,10 +127,15 @@ class Desk:
         self._queue: deque[str] = deque()
         self._queued: set[str] = set()
         self._active: dict[str, _Active] = {}
-        self._held: dict[str, _Held] = {}
+        self._held = HeldTasks()
         self._pending: dict[str, Pending] = {}
+        # Counts changes of branches; the last one of each, as long as work is under way.
+        self._changes = 0
+        self._changed: dict[str, int] = {}
         # The last hold of a branch: told of once, and looked at again ever less often.
-        self._last_hold: dict[str, _Held] = {}
+        self._last_hold: dict[str, Held] = {}
+        # What branches of other repositories pointed at, as far as tasks wait for them.
+        self._seen_elsewhere: dict[str, str | None] = {}
         self._contention = Contention()
         self._trusted: str | None = None
         self._gone = False
@@ -197,6 +195,7 @@ class Desk:
             self._take_change(change.ref, change.new, first=first)
         if not first:
             self._free_others(changes)
+        self._mind_elsewhere()
         self._mind_trust()
 
     def _is_there(self) -> bool:
@@ -210,7 +209,7 @@ class Desk:
         active = self._active.get(ref)
         if active is not None and active.trigger not in ("", oid):
             self._stop_if_moved(ref, active)
-        self._held.pop(ref, None)
+        self._held.pop(ref)
         if ref in self._pending:
             # An answer that waits can't land any more, whatever it was that came instead.
             self._enqueue(ref)
@@ -243,14 +242,68 @@ class Desk:
             if change.old is not None:
                 self._free_copies(change.old)
             tip = self.site.scan.tip(change.ref)
-            if change.old is None or tip is None or tip.state in ENDED_STATES:
-                self._requeue(_OF_OTHER_TASKS)
+            over = change.old is None or tip is None or tip.state in ENDED_STATES
+            self._free(change.ref, over=over)
+            self._free_those_below(change)
+
+    def _free(self, ref: str, *, over: bool) -> None:
+        """A branch has changed; `over`: who waits for its end is to look at it."""
+        self._changes += 1
+        self._changed[ref] = self._changes
+        for other in self._held.waiting_for(ref, over=over):
+            self._enqueue(other)
+        for other in self._held.waiting_for_any() if over else ():
+            self._enqueue(other)
+
+    def _is_outdated(self, hold: Hold, begun: int) -> bool:
+        """May what ends a hold have happened while the task was looked at?"""
+        if hold.word not in OF_OTHER_TASKS and not hold.on:
+            return False
+        if hold.on is None or any(not key.startswith("refs/") for key in hold.on):
+            return self._changes > begun and hold.until is None
+        return any(self._changed.get(key, 0) > begun for key in hold.on)
+
+    def _free_those_below(self, change: RefChange) -> None:
+        """A branch that is new, or was set elsewhere, may lie on commits that are waited for.
+
+        What lies below the tip of another branch was there before.
+        """
+        waited_for = set(self._held.commits)
+        pending, seen = [change.new], set[str | None]()
+        while pending and waited_for:
+            oid = pending.pop()
+            if oid is None or oid == change.old or oid in seen:
+                continue
+            seen.add(oid)
+            known = self.site.scan.branches_at(oid) - {change.ref}
+            if oid in waited_for or len(seen) > _FAR_BELOW:
+                for key in [oid] if oid in waited_for else waited_for:
+                    for ref in self._held.waiting_for(key):
+                        self._enqueue(ref)
+                return
+            with contextlib.suppress(RepositoryError):
+                pending += () if known else self.site.repo.commit(oid).parents
+
+    def _mind_elsewhere(self) -> None:
+        """Tasks that wait for branches of other repositories, of whose changes no look tells."""
+        for name in self._held.elsewhere:
+            known, before = name in self._seen_elsewhere, self._seen_elsewhere.get(name)
+            oid = self._seen_elsewhere[name] = self.site.upstream.elsewhere.oid(name)
+            # Where it was not looked at before, it may have changed since the task was held.
+            if not known or before != oid:
+                for ref in self._held.waiting_for(name):
+                    self._enqueue(ref)
+
+    @property
+    def looks_elsewhere(self) -> bool:
+        """Does anything wait for a branch of another repository?"""
+        return bool(self._held.elsewhere)
 
     def _tell_kin(self, ref: str, tip: Tip) -> None:
         """A parent that waits is looked at again for any of its children, also for one that it did
         not know of; the children of one that is canceled are at once, and their scripts stopped."""
         parent = self._held.get(HEADS + tip.parent) if tip.parent else None
-        if parent is not None and parent.hold.word in _OF_OTHER_TASKS:
+        if parent is not None and parent.hold.word in OF_OTHER_TASKS:
             is_news = parent.hold.on is None or ref not in parent.hold.on
             if is_news or tip.state in ENDED_STATES:
                 self._enqueue(HEADS + tip.parent)
@@ -266,9 +319,8 @@ class Desk:
 
     def _free_copies(self, oid: str) -> None:
         """One of several branches at a commit has moved on: the others may say why they wait."""
-        for ref, held in list(self._held.items()):
-            if held.hold.word == "copy" and held.oid == oid:
-                self._enqueue(ref)
+        for ref in self._held.copies_of(oid):
+            self._enqueue(ref)
 
     def _stop_if_moved(self, ref: str, active: _Active) -> None:
         """End a run whose answer can't land any more: the new tip is what counts.
@@ -299,12 +351,11 @@ class Desk:
             self._requeue(_OF_THE_TREE)
 
     def _requeue(self, words: frozenset[str]) -> None:
-        for ref, held in list(self._held.items()):
-            if held.hold.word in words and (held.due is None or words is not _OF_OTHER_TASKS):
-                self._enqueue(ref)
+        for ref in self._held.of_words(words):
+            self._enqueue(ref)
 
     def _enqueue(self, ref: str) -> None:
-        self._held.pop(ref, None)
+        self._held.pop(ref)
         if ref not in self._queued:
             self._queued.add(ref)
             self._queue.append(ref)
@@ -313,6 +364,8 @@ class Desk:
 
     def next_work(self) -> tuple[str, Work] | None:
         """The next branch that can be worked on now, and what to call in a thread for it."""
+        if not self._active:
+            self._changed.clear()
         if self._contention.until:
             return self.next_landing()
         if self.sync is not None and self._queue:
@@ -332,7 +385,7 @@ class Desk:
                 control = Control()
                 if self._bar.delay:
                     self._bar.trying = ref
-                self._active[ref] = _Active(control, tip.oid)
+                self._active[ref] = _Active(control, tip.oid, self._changes)
                 return ref, functools.partial(self._reconciler.reconcile, ref, control)
         return None
 
@@ -349,7 +402,7 @@ class Desk:
     def _land(self, ref: str) -> Work:
         pending = self._pending.pop(ref)
         oid = pending.plan.event.oid
-        self._active[ref] = _Active(Control(), oid, oid)
+        self._active[ref] = _Active(Control(), oid, self._changes, oid)
         return functools.partial(self._reconciler.finish, pending)
 
     def started(self, started: Started) -> None:
@@ -376,8 +429,7 @@ class Desk:
     @property
     def minds_leases(self) -> bool:
         """Could a task be waiting for the lease of another runner?"""
-        words = {held.hold.word for held in self._held.values()}
-        return bool(self._queue) or not words.isdisjoint(_OF_LEASES)
+        return bool(self._queue) or self._held.has(_OF_LEASES)
 
     @property
     def ready(self) -> bool:
@@ -396,9 +448,9 @@ class Desk:
     @property
     def passing(self) -> bool:
         """Does anything wait for what is over in a moment, such as a lock of another process?"""
-        return any(
+        return self._held.has(_PASSING) and any(
             held.hold.word in _PASSING and held.due is not None and held.delay < LONGEST_RECHECK
-            for held in self._held.values()
+            for _, held in self._held.items()
         )
 
     @property
@@ -430,6 +482,8 @@ class Desk:
             self._hold(ref, oid, Hold(_word(error), told(error), time.time() + FIRST_RECHECK))
         elif isinstance(outcome, Hold):
             self._hold(ref, oid, outcome)
+            if active is not None and self._is_outdated(outcome, active.changes):
+                self._enqueue(ref)
         elif isinstance(outcome, Pending):
             self._pending[ref] = outcome
             detail = f"the answer waits: {outcome.detail}"
@@ -450,17 +504,18 @@ class Desk:
             deferral = finished.deferral
             hold = Hold("waiting", deferral.reason, deferral.not_before)
             due = time.monotonic() + deferral.seconds
-            held = _Held(hold, finished.plan.event.oid, 0.0, due)
-            self._held[ref] = self._last_hold[ref] = held
+            held = self._last_hold[ref] = Held(hold, finished.plan.event.oid, 0.0, due)
+            self._held.put(ref, held)
             return
         self._free_copies(finished.plan.event.origin)
         tip = self.site.scan.tip(ref)
         if finished.answer is not None and tip is not None:
             self._tell_kin(ref, tip)
             self._welcome(edit.ref for edit in finished.answer.along)
-        if finished.answer is not None and finished.answer.state in ENDED_STATES:
-            self._requeue(_OF_OTHER_TASKS)
-        elif finished.ending != "drained" and self._follow:
+        ended = finished.answer is not None and finished.answer.state in ENDED_STATES
+        if finished.answer is not None:
+            self._free(ref, over=ended)
+        if not ended and finished.ending != "drained" and self._follow:
             self._enqueue(ref)
 
     def _welcome(self, refs: Iterable[str]) -> None:
@@ -488,14 +543,14 @@ class Desk:
             if self.sync is not None:
                 wait *= random.uniform(1.0, 1.5)
             due = time.monotonic() + max(wait, 0.0)
-        held = _Held(hold, oid, delay, due)
+        held = Held(hold, oid, delay, due)
         self._last_hold[ref] = held
         if not known and hold.word != "ended":
             tip = self.site.scan.tip(ref)
             state = tip.state if tip is not None else ""
             self._observe(notices.of_hold(self.site, ref, oid, state, hold))
         if ref not in self._queued:
-            self._held[ref] = held
+            self._held.put(ref, held)
 
     # --- time --------------------------------------------------------------------------------
 
@@ -504,13 +559,12 @@ class Desk:
         if self.sync is None:
             self.site.leases.settle()
         self._contention = self._contention.at(now)
-        for ref, held in list(self._held.items()):
-            if held.due is not None and held.due <= now:
-                self._enqueue(ref)
+        for ref in self._held.due(now):
+            self._enqueue(ref)
 
     def next_due(self) -> float | None:
         """When `recheck` will find something next, on the monotonic clock."""
-        times = [held.due for held in self._held.values() if held.due is not None]
+        times = [due for due in [self._held.next_due] if due is not None]
         if self._queue and self._contention.until:
             times.append(self._contention.until)
         if self._bar.holds and not self._bar.trying:

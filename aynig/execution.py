@@ -26,7 +26,6 @@ from aynig.durations import parse_duration
 from aynig.ending import Ended, Finished, Pending, conclude, set_back_if_lost
 from aynig.environment import (
     circumstances,
-    fields_with_repeats,
     script_context,
     script_environment,
     write_inputs,
@@ -41,7 +40,6 @@ from aynig.errors import (
 )
 from aynig.executors import Control, Job
 from aynig.executors.output import tail_of
-from aynig.facts import named_commit
 from aynig.family import named_children
 from aynig.fanout import Ask, read_ask, told_children, with_children
 from aynig.git.history import last_state_commit
@@ -57,6 +55,7 @@ from aynig.rescue import rescue_work
 from aynig.respond import Answer, write_answer
 from aynig.site import Site
 from aynig.text import escape, shorten
+from aynig.upstream import as_context
 from aynig.usage import NOTHING, fields_of, read_usage, total
 from aynig.verify import Candidate, verify
 from aynig.workflow import OVER_BUDGET, TEMPFAIL, VERIFICATION, Verification
@@ -279,21 +278,17 @@ class Execution:
             self._folder,
             repository=str(site.repo.work_tree or site.repo.common_dir),
             parents=parents,
-            previous=_as_context(previous[0].oid, previous[1]) if previous else None,
-            dependencies=self._dependencies(),
+            previous=as_context(previous[0].oid, previous[1]) if previous else None,
+            dependencies=self._handed_over(),
             loop=loop_facts(site.repo, self._plan),
             children=self._children(),
         )
 
-    def _dependencies(self) -> list[dict[str, object]]:
-        """What finished dependencies hand over: the last state commit of each."""
-        site, found = self._site, []
-        for name in self._plan.event.statement.values("depends-on"):
-            oid = named_commit(site.repo, name)
-            last = last_state_commit(site.repo, oid, site.read) if oid else None
-            if last is not None:
-                found.append({"name": name, **_as_context(last[0].oid, last[1])})
-        return found
+    def _handed_over(self) -> list[dict[str, object]]:
+        site, event = self._site, self._plan.event
+        thread = site.threads.of(event.origin)
+        names = thread.depends_on if thread is not None else ()
+        return list(site.upstream.handed_over(event.ref, names))
 
     def _children(self) -> list[dict[str, object]]:
         """What children hand over that the commit tells of: the tip of each."""
@@ -302,7 +297,7 @@ class Execution:
             statement = site.read(site.repo.commit(oid).message)
             if statement is not None:
                 as_child = {"branch": branch, "is": role}
-                found.append({**as_child, **_as_context(oid, statement)})
+                found.append({**as_child, **as_context(oid, statement)})
         return found
 
     # --- what it left --------------------------------------------------------------------------
@@ -515,13 +510,3 @@ def _asked_delay(left: Left) -> float | None:
             with contextlib.suppress(ValueError):
                 return parse_duration(value)
     return None
-
-
-def _as_context(oid: str, statement: Statement) -> dict[str, object]:
-    return {
-        "oid": oid,
-        "state": statement.state,
-        "subject": statement.subject,
-        "body": statement.body,
-        "fields": fields_with_repeats(statement),
-    }

@@ -8,13 +8,10 @@ from aynig.config import parse_workflow
 from aynig.dialects import by_name
 from aynig.errors import ConfigError, RepositoryError
 from aynig.git.checkouts import BEFORE_A_RUN, find_checkout, obstacle
-from aynig.git.command import run_git
 from aynig.git.mirror import BROKEN_THERE
-from aynig.git.names import is_ref
 from aynig.git.repo import Repo
 from aynig.lease import lease_name
 from aynig.model import (
-    HEADS,
     HELD_STATES,
     RESCUES,
     Deferral,
@@ -26,9 +23,8 @@ from aynig.model import (
     branch_of,
 )
 from aynig.plan import Facts
-from aynig.policies import assignment, dependencies
+from aynig.policies import assignment
 from aynig.policies.assignment import AssignmentVerdict, Worker
-from aynig.policies.dependencies import Dependency, DependencyVerdict
 from aynig.rulings import Case, first_ruling, last_ruling
 from aynig.settings import SCRIPTS_OF_BRANCH, Settings
 from aynig.site import Site
@@ -109,7 +105,6 @@ def gather(site: Site, event: Event) -> Grounds:
         answered_by=answered_by(site, event),
         owner=owner(site, event),
         assignment=_assignment(site, event, settings.role or "", role),
-        dependencies=dependency_verdict(site, event),
         obstacle=_obstacle(site, event, script),
         default_timeout=site.settings.timeout,
         now=now,
@@ -281,41 +276,7 @@ def owner(site: Site, event: Event) -> str | None:
     return written[0] if written else min(filter(site.scan.wanted, sharing), default=event.ref)
 
 
-# --- dependencies ----------------------------------------------------------------------------
-
-
-def dependency_verdict(site: Site, event: Event) -> DependencyVerdict:
-    """Whether what the task depends on is done."""
-    names = event.statement.values("depends-on")
-    if not names:
-        return DependencyVerdict()
-    return dependencies.judge([Dependency(name, _states(site, event, name)) for name in names])
-
-
-def _states(site: Site, event: Event, name: str) -> tuple[str, ...]:
-    """The states at the tips of the branch `name`, or of all branches that contain that oid."""
-    tips = site.scan.tips()
-    branch = tips.get(HEADS + name)
-    if branch is not None:
-        return (branch.state,)
-    oid = named_commit(site.repo, name)
-    if oid is None:
-        return ()
-    done = run_git(
-        site.repo.common_dir, ["for-each-ref", f"--contains={oid}", "--format=%(refname)", HEADS]
-    )
-    refs = done.stdout.decode("utf-8", "surrogateescape").split("\n")
-    # A task may have been started from what it depends on: its own branch proves nothing.
-    return tuple(tips[ref].state for ref in refs if ref in tips and ref != event.ref)
-
-
-def named_commit(repo: Repo, name: str) -> str | None:
-    """The commit that a field means: an oid, a branch or a tag, as any other runner reads it.
-
-    Fields are claims by whoever pushed: git's further spellings (gitrevisions(7)) search messages
-    and the reflogs of this machine.
-    """
-    return repo.resolve(name) if is_ref(HEADS + name) else None
+# --- working trees ---------------------------------------------------------------------------
 
 
 def _obstacle(site: Site, event: Event, script: Script | ScriptProblem) -> str:

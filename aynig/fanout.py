@@ -14,7 +14,7 @@ from aynig import beside, dialects
 from aynig.answer import Verdict
 from aynig.dialects import by_name
 from aynig.errors import ConfigError, UsageError
-from aynig.facts import named_commit, read_workflow, trusted_tree
+from aynig.facts import read_workflow, trusted_tree
 from aynig.family import find_ancestors, find_descendants
 from aynig.git.names import is_ref
 from aynig.git.refs import RefEdit
@@ -164,7 +164,7 @@ def _waited_for(site: Site, event: Event, task: PlannedTask, rev: str) -> str:
         )
     if ":" in rev or site.repo.read_ref(HEADS + rev) is not None:
         return rev
-    oid = named_commit(site.repo, rev)
+    oid = site.upstream.named_commit(rev)
     if oid is None:
         raise UsageError(
             f"{task.source}: there is no task {quote(rev)} to wait for",

@@ -259,8 +259,8 @@ class Hold:
     detail: str
     # When it is worth another look, in seconds since the epoch; None where only a change helps.
     until: float | None = None
-    # The branches whose change may end it, as full refs; of any branch where it is None and the
-    # hold is for other tasks.
+    # What may end it by a change: branches as full refs, commits on which a branch may come to lie,
+    # `REMOTE:BRANCH`. Of any branch where it is None and the hold is for other tasks.
     on: frozenset[str] | None = None
 
 

@@ -28,7 +28,6 @@ from aynig.model import (
     branch_of,
 )
 from aynig.policies.assignment import AssignmentVerdict
-from aynig.policies.dependencies import DependencyVerdict
 from aynig.text import escape, operand
 from aynig.workflow import StateSettings, Workflow
 
@@ -56,8 +55,6 @@ class Facts:
     owner: str | None
     # Whether the task is one for this runner.
     assignment: AssignmentVerdict
-    # What the task depends on and is not there yet, or failed.
-    dependencies: DependencyVerdict
     # Why an answer could not land in the working tree that has the branch checked out.
     obstacle: str
     default_timeout: float
@@ -85,7 +82,6 @@ def make_plan(event: Event, facts: Facts) -> Plan | Hold:
         or _script_hold(facts)
         or _lease_hold(facts)
         or _assignment_hold(facts)
-        or _dependency_hold(facts)
     )
     if hold is not None:
         return hold
@@ -209,11 +205,6 @@ def deferral_hold(deferral: Deferral, now: float) -> Hold | None:
 
 def _assignment_hold(facts: Facts) -> Hold | None:
     verdict = facts.assignment
-    return Hold(verdict.word, verdict.detail) if verdict.word else None
-
-
-def _dependency_hold(facts: Facts) -> Hold | None:
-    verdict = facts.dependencies
     return Hold(verdict.word, verdict.detail) if verdict.word else None
 
 

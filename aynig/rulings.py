@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from aynig.family import children_ruling, kin_hold, parent_ruling
 from aynig.model import Attempt, Event, Hold, Step
-from aynig.policies import breaker
+from aynig.policies import breaker, dependencies
 from aynig.policies.breaker import Streak
 from aynig.site import Site
 from aynig.thread import Thread
@@ -32,6 +32,17 @@ class Case:
 
 
 Ruling = Hold | Step
+
+
+def _dependencies(site: Site, case: Case) -> Ruling | None:
+    """Those of the task, for all of its life: one that is sent back to work holds it again."""
+    ref, on_failure = case.event.ref, case.settings.on_dependency_failure
+    found = [site.upstream.look_up(ref, name) for name in case.thread.depends_on]
+    open_ones = dependencies.waited_for((each.dependency for each in found), on_failure)
+    cycle = site.upstream.cycle(ref, found) if open_ones else ()
+    return dependencies.judge(open_ones, on_failure, cycle, ref)
+
+
 Question = Callable[[Site, Case], Ruling | None]
 
 
@@ -75,7 +86,7 @@ _FIRST: tuple[Question, ...] = (
     _waits_for_children,
 )
 # Of a run that could start now.
-_LAST: tuple[Question, ...] = (_breaker,)
+_LAST: tuple[Question, ...] = (_dependencies, _breaker)
 
 
 def first_ruling(site: Site, case: Case) -> Ruling | None:

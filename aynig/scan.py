@@ -80,8 +80,8 @@ class Scan:
         self._reader = reader(repo.common_dir, (HEADS,))
         self._mutex = threading.Lock()
         self._tips: dict[str, Tip] = {}
-        # The branches at each actionable commit: one commit is dispatched once.
-        self._sharing: dict[str, set[str]] = {}
+        # The branches at each commit: nearly always it is one.
+        self._branches: dict[str, str | set[str]] = {}
         self._parent_of = parent_of
         # The branches that are children of each, by the full ref of the parent.
         self._children: dict[str, set[str]] = {}
@@ -157,9 +157,19 @@ class Scan:
             return dict(self._tips)
 
     def sharing(self, oid: str) -> frozenset[str]:
-        """The branches whose tip is this actionable commit."""
+        """The branches whose tip is this actionable commit: one commit is dispatched once."""
         with self._mutex:
-            return frozenset(self._sharing.get(oid, ()))
+            refs = self._at(oid)
+            return refs if any(self._tips[ref].actionable for ref in refs) else frozenset()
+
+    def branches_at(self, oid: str) -> frozenset[str]:
+        """The branches whose tip is this commit, whatever it says."""
+        with self._mutex:
+            return self._at(oid)
+
+    def _at(self, oid: str) -> frozenset[str]:
+        refs = self._branches.get(oid, ())
+        return frozenset((refs,) if isinstance(refs, str) else refs)
 
     def children(self, ref: str) -> frozenset[str]:
         """The branches that say that this one is their parent."""
@@ -170,18 +180,25 @@ class Scan:
         before = self._tips.pop(ref, None)
         if before is not None and before.parent:
             self._children.get(HEADS + before.parent, set()).discard(ref)
-        if before is not None and before.oid in self._sharing:
-            self._sharing[before.oid].discard(ref)
-            if not self._sharing[before.oid]:
-                del self._sharing[before.oid]
+        if before is not None:
+            refs = self._branches[before.oid]
+            if refs == ref:
+                del self._branches[before.oid]
+            elif isinstance(refs, set):
+                refs.discard(ref)
+                if not refs:
+                    del self._branches[before.oid]
         if oid is None:
             return
         tip = self._tips[ref] = self._read_tip(oid)
         self._fresh.append((tip.oid, tip.time))
         if tip.parent:
             self._children.setdefault(HEADS + tip.parent, set()).add(ref)
-        if tip.actionable:
-            self._sharing.setdefault(oid, set()).add(ref)
+        others = self._branches.setdefault(oid, ref)
+        if isinstance(others, set):
+            others.add(ref)
+        elif others != ref:
+            self._branches[oid] = {others, ref}
 
     def _read_tip(self, oid: str) -> Tip:
         try:

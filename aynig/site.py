@@ -14,6 +14,7 @@ from pathlib import Path
 
 from aynig import dialects
 from aynig.dialects import Limits
+from aynig.elsewhere import Elsewhere
 from aynig.errors import ConfigError
 from aynig.executors import Executor
 from aynig.executors.subprocess import SubprocessExecutor
@@ -37,6 +38,7 @@ from aynig.scan import Scan
 from aynig.settings import HERE, Settings, matches, override, read_settings
 from aynig.text import quote, shell_word
 from aynig.threads import Threads
+from aynig.upstream import Dependencies
 
 _TASK_COMMAND = re.compile(r"`(aynig (?:retry|cancel) [^`]+)`")
 
@@ -59,6 +61,7 @@ class Site:
     answers: AnswerIndex
     scan: Scan
     threads: Threads
+    upstream: Dependencies
     executor: Executor
     executed_by: str
     # Where the tasks are those of a remote: `repo` is the mirror of it then.
@@ -163,6 +166,10 @@ def make_site(
     place = worktree_place(repo, settings)
     threads = Threads(repo, read)
     scan = make_scan(repo, settings, threads)
+    answers = AnswerIndex(
+        repo, read, scan.take_fresh_tips, mirror.take_fresh_leases if mirror else tuple
+    )
+    elsewhere = Elsewhere(clone or repo, line.name if line is not None else "")
     return Site(
         name=repo.name if clone is None or line is None else f"{clone.name}:{line.name}",
         repo=repo,
@@ -182,11 +189,10 @@ def make_site(
         shelf=ScriptShelf(repo, states_folder()),
         guard=SharedGuard(repo, archive.path),
         archive=archive,
-        answers=AnswerIndex(
-            repo, read, scan.take_fresh_tips, mirror.take_fresh_leases if mirror else tuple
-        ),
+        answers=answers,
         scan=scan,
         threads=threads,
+        upstream=Dependencies(repo, read, scan, threads, answers, elsewhere),
         executor=SubprocessExecutor(),
         executed_by=_executed_by(),
         mirror=mirror,

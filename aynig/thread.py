@@ -19,7 +19,7 @@ from aynig.model import Field, Statement, Thread
 # A person's commit on top of one of these begins another task, unless it says that it goes on.
 _OVER = frozenset({"done", "failed", "canceled"})
 # Fields of commits that go on with a task that has ended; each names the commit below.
-_GOES_ON = ("retry-of", "reopens")
+GOES_ON = ("retry-of", "reopens")
 # The field of a first commit that could be taken for the next one of the task below it.
 BEGINS = "begins"
 # What people say to a proposal; it is judged by the next step.
@@ -61,7 +61,7 @@ def continues(commit: Told, below: Statement | None) -> bool:
     said = commit.statement
     if below is None:
         return False
-    if any(said.value(key) == commit.parent for key in _GOES_ON):
+    if any(said.value(key) == commit.parent for key in GOES_ON):
         return True
     return below.state not in _OVER and said.value("parent") is None and not said.value(BEGINS)
 

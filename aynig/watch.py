@@ -294,6 +294,10 @@ class _Root:
     identity: tuple[int, ...] = ()
 
     @property
+    def remotes(self) -> Path:
+        return self.common / "refs/remotes"
+
+    @property
     def heads(self) -> Path:
         return self.common / HEADS.rstrip("/")
 
@@ -304,7 +308,8 @@ class _Root:
 
 
 class Watcher:
-    """Wakes for every change below refs/heads and of packed-refs, in any number of repositories.
+    """Wakes for every change below refs/heads and refs/remotes and of packed-refs, in any number
+    of repositories.
 
     Nothing here raises when watching is not to be had: `problems` says why, and polling finds
     what watching does not. All methods belong to one thread.
@@ -427,6 +432,10 @@ class Watcher:
             root.identity = root.look_up()
             root.watches = (self._schedule(heads, _Ear(is_no_lock, wake), recursive=True),)
             root.watches += (self._schedule(common, _Ear(is_ref_storage, wake), recursive=False),)
+            if root.remotes.is_dir():
+                # Tasks may wait for branches that were fetched.
+                ear = _Ear(is_no_lock, wake)
+                root.watches += (self._schedule(str(root.remotes), ear, recursive=True),)
         except (OSError, RuntimeError) as error:
             self._problems[key] = f"can't watch {common}: {_reason(error)}"
 

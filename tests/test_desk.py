@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -149,6 +150,84 @@ def test_a_task_goes_on_as_soon_as_what_it_depends_on_is_done(repo: GitRepo, ope
     work.look()
     work.steps()
     assert repo.state("task") == "done"
+
+
+def test_of_many_tasks_that_wait_only_those_are_looked_at_that_a_change_concerns(
+    repo: GitRepo, opened: Open
+) -> None:
+    for name in ("a", "b"):
+        task(repo, name, "x\n\naynig: stalled\n")
+        for number in range(5):
+            message = f"{GO}aynig: depends-on: {name}\n"
+            task(repo, f"{name}-{number}", message, **{".aynig/go": SCRIPT_OK})
+    work = opened()
+    work.look(first=True)
+    assert len(work.steps()) == 12
+    repo.commit("x\n\naynig: review\n", branch="a")
+    work.look()
+    assert work.steps() == ["a"]
+    repo.commit("x\n\naynig: done\n", branch="a")
+    work.look()
+    assert sorted(set(work.steps())) == [f"a-{number}" for number in range(5)]
+    assert {repo.state(f"b-{number}") for number in range(5)} == {"go"}
+
+
+def test_a_branch_that_is_put_on_top_of_what_is_waited_for_may_end_the_wait(
+    repo: GitRepo, opened: Open
+) -> None:
+    oid = task(repo, "a", "x\n\naynig: stalled\n")
+    task(repo, "task", f"{GO}aynig: depends-on: {oid}\n", **{".aynig/go": SCRIPT_OK})
+    work = opened()
+    work.look(first=True)
+    work.steps()
+    middle = repo.commit("by hand", branch="other", parent=oid, update=False)
+    repo.commit("x\n\naynig: done\n", branch="other", parent=middle)
+    work.look()
+    assert work.steps()[0] == "task"
+    assert repo.state("task") == "done"
+
+
+def test_what_ends_a_wait_while_the_task_is_looked_at_is_not_missed(
+    repo: GitRepo, opened: Open
+) -> None:
+    task(repo, "a", "x\n\naynig: stalled\n")
+    task(repo, "task", f"{GO}aynig: depends-on: a\n", **{".aynig/go": SCRIPT_OK})
+    work = opened()
+    work.look(first=True)
+    for _ in range(2):
+        ref, carry_out = work.desk.next_work() or ("", None)
+        assert carry_out is not None
+        outcome = carry_out()
+        if ref.endswith("/task"):
+            # Between the look at the task and the moment at which it is known to be held.
+            repo.commit("x\n\naynig: done\n", branch="a")
+            work.look()
+        work.desk.collect(ref, outcome)
+    work.steps()
+    assert repo.state("task") == "done"
+
+
+def test_a_task_that_waits_for_a_branch_of_a_remote_goes_on_when_that_is_fetched(
+    repo: GitRepo, opened: Open, tmp_path: Path
+) -> None:
+    other = GitRepo.init(tmp_path / "other")
+    other.commit(GO, branch="a")
+    repo.git("remote", "add", "origin", str(other.path))
+    task(repo, "task", f"{GO}aynig: depends-on: origin:a\n", **{".aynig/go": SCRIPT_OK})
+    work = opened()
+    work.look(first=True)
+    work.steps()
+    for _ in range(2):
+        work.look()
+        work.steps()
+    work.look()
+    assert work.steps() == []
+    other.commit("x\n\naynig: done\n", branch="a")
+    repo.git("fetch", "--quiet", "origin")
+    work.look()
+    work.steps()
+    assert repo.state("task") == "done"
+    assert work.kinds("hold") == ["waiting"]
 
 
 def test_a_task_that_asked_for_later_is_due_then_and_not_before(

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from aynig.model import ENDED_STATES, HELD_STATES, Deferral, Hold, Plan, ScriptProblem
 from aynig.plan import FIRST_RECHECK, make_plan, state_hold
-from aynig.policies.dependencies import DependencyVerdict
 from aynig.workflow import StateSettings as Settings
 from tests.values import OID, OTHER_OID, SCRIPT, event, facts, lease
 from tests.world import EPOCH
@@ -40,7 +39,7 @@ OBSTACLES: dict[str, tuple[str, Any]] = {
     "missing-script": ("script", NO_SCRIPT),
     "running": ("lease", lease()),
     "waiting": ("deferral", deferral()),
-    "blocked": ("dependencies", DependencyVerdict("blocked", "x ended as failed")),
+    "blocked": ("last", Hold("blocked", "x ended as failed")),
     "dirty-worktree": ("obstacle", "main is checked out with uncommitted changes"),
 }
 

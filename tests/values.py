@@ -11,7 +11,6 @@ from aynig.model import HEADS, Event, Field, Holder, Lease, Plan, RunResult, Scr
 from aynig.model import Statement as Said
 from aynig.plan import Facts
 from aynig.policies.assignment import AssignmentVerdict
-from aynig.policies.dependencies import DependencyVerdict
 from aynig.workflow import StateSettings
 from tests.world import EPOCH
 
@@ -75,7 +74,6 @@ def facts(**changes: Any) -> Facts:
         answered_by=None,
         owner=None,
         assignment=AssignmentVerdict(),
-        dependencies=DependencyVerdict(),
         obstacle="",
         default_timeout=math.inf,
         now=float(EPOCH),

@@ -1,4 +1,4 @@
-"""What the history says: which commits were answered, and the story of a branch.
+"""What the history says: what was answered, what lies on top of what, the story of a branch.
 
 One commit is dispatched once in a repository, however many branches point at it (design section
 1.2), also after a restart. Only refs and commits survive one, so the answers themselves are the
@@ -47,6 +47,8 @@ class AnswerIndex:
         self._claims: dict[str, list[str]] = {}
         self._horizon: float | None = None
         self._seen: set[str] = set()
+        # What lies on top of each commit: the one, or several.
+        self._above: dict[str, str | list[str]] = {}
         # Commits at the horizon: where the walk stopped, to go on from when it is lowered.
         self._frontier: dict[str, int] = {}
         self._unread: dict[str, int] = {}
@@ -54,8 +56,7 @@ class AnswerIndex:
     def note(self, oid: str, answers: str) -> None:
         """An answer that this process has just made."""
         with self._mutex:
-            self._claims.setdefault(answers, []).append(oid)
-            self._seen.add(oid)
+            self._claim(answers, oid)
 
     def answer_to(self, oid: str, time: int, lease: str | None = None) -> str | None:
         """The commit that answers `oid`, if it is still part of the history; else None.
@@ -63,17 +64,20 @@ class AnswerIndex:
         `lease` is what the lease ref of its branch points at.
         """
         with self._mutex:
-            told = {*self._leases(), *([lease] if lease else [])} - self._seen
-            if self._horizon is None:
-                told.update(self._repo.refs_below(LEASES).values())
-            self._unread.update(self._answers_among(told))
-            self._unread.update(self._fresh())
-            self._lower(time - _SLOP)
+            self._catch_up(time, lease)
             claims = tuple(self._claims.get(oid, ()))
         for claim in claims:
             if claim != oid and self._repo.descends(claim, oid) and self._reachable(claim):
                 return claim
         return None
+
+    def _catch_up(self, time: int, lease: str | None = None) -> None:
+        told = {*self._leases(), *([lease] if lease else [])} - self._seen
+        if self._horizon is None:
+            told.update(self._repo.refs_below(LEASES).values())
+        self._unread.update(self._answers_among(told))
+        self._unread.update(self._fresh())
+        self._lower(time - _SLOP)
 
     def _answers_among(self, leases: Iterable[str]) -> Iterator[tuple[str, int]]:
         """A released lease points at the answer, also when its branch was set back since, or
@@ -116,11 +120,12 @@ class AnswerIndex:
             statement = self._read(info.message)
             answers = statement.value("answers") if statement else None
             if answers:
-                self._claims.setdefault(answers, []).append(oid)
+                self._claim(answers, oid)
         if b"dwp-state:" in info.message:
             self._note_on_branch(info)
         found = []
         for parent in info.parents:
+            self._put(oid, parent)
             if parent in self._seen:
                 continue
             # In a shallow clone the parents of the last commits are not there.
@@ -129,6 +134,13 @@ class AnswerIndex:
             except RepositoryError:
                 continue
         return found
+
+    def _put(self, oid: str, parent: str) -> None:
+        others = self._above.setdefault(parent, oid)
+        if isinstance(others, list):
+            others.append(oid)
+        elif others != oid:
+            self._above[parent] = [others, oid]
 
     def _note_on_branch(self, info: CommitInfo) -> None:
         """In dwp the next commit says that one was dispatched: a lease on top of a state, and what
@@ -142,7 +154,20 @@ class AnswerIndex:
             if before is None or before.dialect != DWP.name:
                 return
             if "working" in (statement.state, before.state):
-                self._claims.setdefault(info.parents[0], []).append(info.oid)
+                self._claim(info.parents[0], info.oid)
+
+    def _claim(self, answers: str, oid: str) -> None:
+        claims = self._claims.setdefault(answers, [])
+        if oid not in claims:
+            claims.append(oid)
+
+    def on_top(self, oid: str, time: int) -> tuple[str, ...]:
+        """The commits that have `oid`, of that committer time, as a parent, as far as branches led
+        to them at some time: one that is gone now may be among them."""
+        with self._mutex:
+            self._catch_up(time)
+            found = self._above.get(oid, ())
+        return (found,) if isinstance(found, str) else tuple(found)
 
     def _reachable(self, oid: str) -> bool:
         """Does any branch, or the lease ref of a branch, still lead to this commit?"""

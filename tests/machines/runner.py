@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+from aynig.elsewhere import Elsewhere
 from aynig.ending import Finished, Pending
 from aynig.errors import AynigError
 from aynig.executors import Control
@@ -22,6 +23,7 @@ from aynig.scan import Scan, actionable
 from aynig.settings import Settings
 from aynig.site import Site
 from aynig.threads import Threads
+from aynig.upstream import Dependencies
 from tests.machines.parts import (
     NOWHERE,
     Machine,
@@ -57,6 +59,7 @@ def make_site(machine: Machine, holder: Holder, make_leases: MakeLeases = Leases
     store = SharedRefs(mirror, local)
     threads = Threads(repo, read)
     scan = Scan(repo, read, lambda ref: True, reader=reader, parent_of=threads.parent_of)
+    answers = AnswerIndex(repo, read, scan.take_fresh_tips, mirror.take_fresh_leases)
     pool = MemoryPool(machine)
     leases = make_leases(
         repo,
@@ -78,7 +81,8 @@ def make_site(machine: Machine, holder: Holder, make_leases: MakeLeases = Leases
         shelf=cast(Any, MemoryShelf()),
         guard=cast(Any, MemoryGuard()),
         archive=cast(Any, MemoryArchive()),
-        answers=AnswerIndex(repo, read, scan.take_fresh_tips, mirror.take_fresh_leases),
+        answers=answers,
+        upstream=Dependencies(repo, read, scan, threads, answers, Elsewhere(repo, "origin")),
         scan=scan,
         threads=threads,
         executor=MemoryExecutor(machine, pool),
