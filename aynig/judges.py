@@ -27,7 +27,7 @@ from aynig.git.private import JUDGE, private_folder
 from aynig.git.refs import RefEdit
 from aynig.git.scenarios import Origin, find_scenarios, scenarios_in
 from aynig.site import Site
-from aynig.text import quote, shell_word
+from aynig.text import operand, quote
 from aynig.workflow import Scenarios
 
 
@@ -141,10 +141,9 @@ def _secret_of(commitment: Commitment, place: Path | None) -> Secret:
     for secret in known_secrets():
         if secret.digest == commitment.digest:
             return secret
-    name = shell_word(commitment.name)
     raise UserError(
         f"the secret of {quote(commitment.name)} is not in {secrets_folder()}",
-        hint=f"Name its file: aynig judge reveal {name} --secret FILE",
+        hint=f"Name its file: aynig judge reveal --secret FILE {operand(commitment.name)}",
     )
 
 

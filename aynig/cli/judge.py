@@ -9,7 +9,7 @@ import click
 from aynig.cli.output import json_option, print_json, timestamp
 from aynig.cli.place import open_one, remote_option
 from aynig.judges import commit, parse_source, reveal
-from aynig.text import counted, escape, shell_word
+from aynig.text import counted, escape, operand
 
 secret_option = click.option(
     "--secret",
@@ -80,7 +80,7 @@ def commit_command(
     click.echo(found.digest)
     click.echo(
         f"{counted(done.count, 'scenario')}, published as {escape(found.ref)}. "
-        f"Keep {escape(str(done.place))}: `aynig judge reveal {shell_word(found.name)}` needs it.",
+        f"Keep {escape(str(done.place))}: `aynig judge reveal {operand(found.name)}` needs it.",
         err=True,
     )
     return 0

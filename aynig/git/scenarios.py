@@ -23,7 +23,7 @@ from aynig.git.remote import Remote
 from aynig.git.repo import Repo
 from aynig.git.scripts import Found, follow, leaving_link, write_out
 from aynig.model import HEADS, ScriptProblem
-from aynig.text import quote, shell_word
+from aynig.text import quote
 from aynig.workflow import Scenarios
 
 _TREE, _FILE, _PROGRAM, _LINK = 0o040000, 0o100644, 0o100755, 0o120000
@@ -166,9 +166,7 @@ def _scenario(place: ScenarioTree, name: str) -> Scenario | None:
     if entry.mode == _TREE:
         return _of_folder(place, name, entry)
     if place.repo.blob(entry.oid)[:2] == b"#!":
-        raise _unfit(
-            place, name, "has no run bit", f"git update-index --chmod=+x {shell_word(name)}"
-        )
+        raise _unfit(place, name, "has no run bit", "Give it: git update-index --chmod=+x FILE")
     return None
 
 

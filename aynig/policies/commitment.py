@@ -28,7 +28,7 @@ def commitment_to(tree: str, nonce: str) -> str:
 
     `tree` is the oid of the folder, which git makes of all names, modes and contents in it.
     """
-    text = f"aynig scenarios\n{nonce}\n{tree}\n"
+    text = "\n".join(("aynig scenarios", nonce, tree, ""))
     return hashlib.sha256(text.encode("ascii", "backslashreplace")).hexdigest()
 
 
