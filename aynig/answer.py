@@ -297,7 +297,8 @@ def failure_text(result: RunResult, left: Left, findings: Findings) -> str:
     elif result.stopped == "timeout":
         # The time it took differs from run to run.
         text = "timed out"
-    last = f": {findings.last_line}" if findings.last_line and not fault else ""
+    shows = findings.last_line and findings.enough and not fault
+    last = f": {findings.last_line}" if shows else ""
     return _one_line(f"{text}{last}") or "failed"
 
 

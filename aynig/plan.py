@@ -28,7 +28,7 @@ from aynig.model import (
     branch_of,
 )
 from aynig.policies.assignment import AssignmentVerdict
-from aynig.text import escape, operand
+from aynig.text import escape, operand, shorten
 from aynig.workflow import StateSettings, Workflow
 
 # How soon a hold that no ref change ends is looked at again; doubled from look to look.
@@ -79,7 +79,7 @@ def make_plan(event: Event, facts: Facts) -> Plan | Hold:
         return _ruled(event, facts, facts.first)
     hold = (
         _state_without_script(event, facts)
-        or _script_hold(facts)
+        or _script_hold(event, facts)
         or _lease_hold(facts)
         or _assignment_hold(facts)
     )
@@ -168,9 +168,15 @@ def copy_hold(owner: str, now: float) -> Hold:
     return Hold("copy", detail, now + FIRST_RECHECK)
 
 
-def _script_hold(facts: Facts) -> Hold | None:
+def _script_hold(event: Event, facts: Facts) -> Hold | None:
     if isinstance(facts.script, Script):
         return None
+    escalated = event.statement.value("escalated")
+    if escalated is not None and facts.script.word == "missing-script":
+        # Nobody has to write a script for a state that is a person's.
+        why = shorten(escape(event.statement.value("failure") or event.statement.subject), 100)
+        again = f"`aynig retry {operand(event.branch)}` goes on, and the tip says what else does"
+        return Hold("stalled", f"for a person: {why}: {again}")
     # Only an interpreter can come without any ref changing.
     until = facts.now + FIRST_RECHECK if facts.script.word == "bad-interpreter" else None
     return Hold(facts.script.word, facts.script.detail, until)
