@@ -222,15 +222,18 @@ def test_one_answer_that_two_branches_reach_counts_once(lab: Lab) -> None:
     assert lab.costs() == ["1", "2"]
 
 
-def test_the_other_parents_of_an_answer_are_read(lab: Lab) -> None:
+@pytest.mark.parametrize("worked", [False, True])
+def test_the_other_parents_of_an_answer_are_read(lab: Lab, worked: bool) -> None:
     """A join: the children's branches may be gone, their answers are not."""
-    task = lab.task()
+    base = task = lab.task()
+    if worked:
+        base = lab.world.commit(answering(task, "x", "cost-usd: 9"), branch="task")
     lab.task("child")
     child = lab.answer("cost-usd: 3", branch="child")
     tree = lab.world.git("rev-parse", "main^{tree}")
     message = answering(task, "done", "cost-usd: 1").encode()
     joined = lab.world.git(
-        "commit-tree", tree, "-p", task, "-p", child, stdin=message, env=lab.world.tick()
+        "commit-tree", tree, "-p", base, "-p", child, stdin=message, env=lab.world.tick()
     )
     lab.world.git("update-ref", "refs/heads/task", joined)
     lab.world.git("update-ref", "-d", "refs/heads/child")
@@ -418,6 +421,20 @@ def test_the_calls_of_the_last_hour_and_the_oldest_of_them(lab: Lab) -> None:
     assert lab.ledger.calls_in_hour(now + 3600) == (0, None)
     assert lab.ledger.calls_in_hour(now, STATE, "build") == (12, lab.time(old))
     assert lab.ledger.calls_in_hour(now, STATE, "nothing") == (0, None)
+
+
+def test_calls_that_nothing_leads_to_any_more_are_taken_off(lab: Lab) -> None:
+    for number in range(3):
+        lab.task(f"task{number}")
+        last = lab.answer(f"calls: {10**number}", branch=f"task{number}")
+    lab.ledger.refresh()
+    assert lab.ledger.calls_in_hour(lab.time(last))[0] == 111
+    lab.world.git("update-ref", "-d", "refs/heads/task1")
+    lab.ledger.refresh()
+    assert lab.ledger.calls_in_hour(lab.time(last))[0] == 101
+    lab.world.git("update-ref", "-d", "refs/heads/task0")
+    lab.ledger.refresh()
+    assert lab.ledger.calls_in_hour(lab.time(last)) == (100, lab.time(last))
 
 
 def test_a_clock_that_is_ahead_counts_by_an_hour_at_the_most(lab: Lab) -> None:
