@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from aynig import verify
 from aynig.beside import mend
 from aynig.doorbell import sweep as sweep_doorbells
 from aynig.errors import AynigError, LeaseLost, WaitUntil
@@ -83,6 +84,13 @@ def recover(site: Site) -> list[Leftover]:
     recovered = site.pool.sweep(site.settings.retention)
     if recovered:
         told.append(Leftover("worktree", f"took back {counted(recovered, 'worktree')}"))
+    secluded, judged = site.seclusion.sweep(), verify.sweep(site.repo)
+    if secluded:
+        told.append(Leftover("worktree", f"removed {counted(secluded, 'secluded worktree')}"))
+    if judged:
+        told.append(
+            Leftover("verification", f"removed what {counted(judged, 'verification')} left")
+        )
     return told
 
 

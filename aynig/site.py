@@ -26,7 +26,9 @@ from aynig.git.refs import Refs, RefStore
 from aynig.git.remote import Remote
 from aynig.git.repo import Repo
 from aynig.git.scripts import ScriptShelf
+from aynig.git.seclusion import Seclusion
 from aynig.git.sharedrefs import SharedRefs
+from aynig.git.worktree import Harvest
 from aynig.git.worktrees import WorktreePool
 from aynig.lease import Leases
 from aynig.model import Holder, Statement, branch_of
@@ -55,6 +57,7 @@ class Site:
     store: Refs
     leases: Leases
     pool: WorktreePool
+    seclusion: Seclusion
     shelf: ScriptShelf
     guard: SharedGuard
     archive: RunArchive
@@ -170,6 +173,10 @@ def make_site(
         repo, read, scan.take_fresh_tips, mirror.take_fresh_leases if mirror else tuple
     )
     elsewhere = Elsewhere(clone or repo, line.name if line is not None else "")
+
+    def keep(run: str, left: Harvest) -> str:
+        return rescue_work(repo, store, run, "", left)
+
     return Site(
         name=repo.name if clone is None or line is None else f"{clone.name}:{line.name}",
         repo=repo,
@@ -185,7 +192,8 @@ def make_site(
             agent=settings.agent,
             roles=settings.roles,
         ),
-        pool=WorktreePool(repo, place, lambda run, left: rescue_work(repo, store, run, "", left)),
+        pool=WorktreePool(repo, place, keep),
+        seclusion=Seclusion(repo, keep, hidden=_hidden(clone)),
         shelf=ScriptShelf(repo, states_folder()),
         guard=SharedGuard(repo, archive.path),
         archive=archive,
@@ -199,6 +207,12 @@ def make_site(
         clone=clone,
         log_level=log_level,
     )
+
+
+def _hidden(clone: Repo | None) -> list[Path]:
+    """Where the clone of a mirror lies: a path to it is a path to the mirror."""
+    places = [clone.common_dir, clone.work_tree, clone.main_work_tree] if clone else []
+    return [place for place in places if place is not None]
 
 
 def tell_apart(places: Sequence[Path]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -201,3 +202,38 @@ def test_a_process_that_ended_is_not_alive() -> None:
     assert not pid_alive(process.pid)
     assert not pid_alive(0)
     assert pid_alive(os.getpid())
+
+
+DIES = """
+import os, signal, sys
+from aynig.git.private import JUDGE, make_private_folder
+from aynig.git.repo import Repo
+from aynig.git.seclusion import Seclusion
+path, oid, tree, run = sys.argv[1:]
+repo = Repo.open(path)
+make_private_folder(repo, JUDGE, run + "-verify")
+with Seclusion(repo).lend(oid, tree, run) as room:
+    (room.path / "made").write_text("work")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_secluded_worker_left_is_rescued_and_its_folders_are_removed(
+    repo: GitRepo, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    event = ask(repo, site)
+    run = "20260131T093000Z-1f3a9c2e07"
+    place = {"TMPDIR": str(tmp_path / "tmp"), "PYTHONPATH": str(Path(__file__).parents[1])}
+    arguments = [str(repo.path), event.oid, event.tree, run]
+    subprocess.run(
+        [sys.executable, "-c", DIES, *arguments], env={**os.environ, **place}, check=False
+    )
+    assert len(list((tmp_path / "tmp").iterdir())) == 2
+    assert [leftover.detail for leftover in recover(site)] == [
+        "removed 1 secluded worktree", "removed what 1 verification left",
+    ]  # fmt: skip
+    assert repo.git("show", f"refs/aynig/rescue/{run}:made") == "work"
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert recover(site) == []

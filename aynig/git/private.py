@@ -70,8 +70,6 @@ def make_private_folder(repo: Repo, kind: str, run: str) -> PrivateFolder:
         for _ in range(_TRIES):
             path = place / f"{_prefix(repo, kind)}{uuid.uuid4().hex[:12]}"
             path.mkdir(mode=0o700)
-            # The umask may have taken more away than it should; it never adds anything.
-            path.chmod(0o700)
             fd = _lock(path)
             # A sweep of another process may have come in between, and taken it for one of the dead.
             if fd is not None:

@@ -142,21 +142,21 @@ class Seclusion:
         Raises RepositoryError where the history is not whole (a partial clone), Unwritable,
         ConfigError where temporary files go to the repository itself.
         """
-        with private_folder(self._repo, WORKER, run) as private:
+        with private_folder(self._repo, WORKER, run) as private, contextlib.ExitStack() as stack:
             room = _Room(self._repo, private.path, self._hidden)
             try:
                 room.build(commit)
                 worktree = room.worktree()
+                stack.callback(worktree.close)
                 worktree.prepare(commit, tree)
                 worktree.sign(run, commit)
                 folder = RunFolder(room.path / "runs" / run)
                 folder.path.mkdir(parents=True, mode=0o700)
-            except (OSError, GitFailed) as error:
-                raise as_unwritable(error, room.path) or error from error
-            try:
-                yield Secluded(worktree, room, folder)
-            finally:
-                worktree.close()
+            except (OSError, GitFailed, pygit2.GitError) as error:
+                raise as_unwritable(error, room.path) or RepositoryError(
+                    f"no secluded worktree can be made in {room.path}: {error}"
+                ) from error
+            yield Secluded(worktree, room, folder)
 
     def sweep(self) -> int:
         """Remove what dead runners left, and keep the work in it; how many there were."""

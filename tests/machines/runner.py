@@ -14,6 +14,7 @@ from aynig.errors import AynigError
 from aynig.executors import Control
 from aynig.git.history import AnswerIndex
 from aynig.git.mirror import Mirror
+from aynig.git.seclusion import Seclusion
 from aynig.git.sharedrefs import SharedRefs
 from aynig.git.snapshot import RefReader
 from aynig.lease import Leases
@@ -78,6 +79,7 @@ def make_site(machine: Machine, holder: Holder, make_leases: MakeLeases = Leases
         store=store,
         leases=leases,
         pool=cast(Any, pool),
+        seclusion=Seclusion(repo),
         shelf=cast(Any, MemoryShelf()),
         guard=cast(Any, MemoryGuard()),
         archive=cast(Any, MemoryArchive()),
