@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from aynig.configplaces import path_of
-from aynig.configvalues import MAX_VALUE_BYTES, limit_of, role_of, state_of, text_of, word_of
+from aynig.configvalues import MAX_VALUE_BYTES, limit_of, role_of, several, state_of, text_of, word
 from aynig.model import ENDED_STATES
 from aynig.policyconfig import (
     POLICY_KEYS,
@@ -28,11 +28,10 @@ from aynig.policyconfig import (
     policies_of,
     retries_of,
     signed_of,
-    states_of,
 )
 from aynig.text import quote
 from aynig.workflow import AUTONOMY, StateSettings, Workflow
-from aynig.yamlfile import Spot, known_pairs, lines_of, pairs, read_yaml
+from aynig.yamlfile import Given, Spot, known_pairs, lines_of, pairs, read_yaml
 
 TOP_KEYS = (
     "states",
@@ -97,27 +96,23 @@ def config_lines(text: bytes | str) -> Mapping[str, int]:
     return {} if root is None else dict(lines_of(root))
 
 
-def _workflow(given: Mapping[str, Spot]) -> Workflow:
+def _workflow(given: Given) -> Workflow:
     defaults = StateSettings(
-        retries=retries_of(given["retries"]) if "retries" in given else None,
-        breaker=breaker_of(given["breaker"]) if "breaker" in given else None,
+        retries=given.read("retries", retries_of, None),
+        breaker=given.read("breaker", breaker_of, None),
     )
     normal = Workflow()
     return Workflow(
-        states=_states(given["states"], defaults) if "states" in given else (),
+        states=given.read("states", lambda spot: _states(spot, defaults), ()),
         defaults=defaults,
-        agents=agents_of(given["agents"]) if "agents" in given else (),
-        limits=limits_of(given["limits"]) if "limits" in given else None,
-        children=children_of(given["children"]) if "children" in given else normal.children,
-        people_only=states_of(given["people-only"]) if "people-only" in given else (),
-        signed=signed_of(given["signed"]) if "signed" in given else False,
-        allowed_signers=(
-            path_of(given["allowed-signers"])
-            if "allowed-signers" in given
-            else normal.allowed_signers
-        ),
-        autonomy=word_of(given["autonomy"], AUTONOMY) if "autonomy" in given else None,
-        start=states_of(given["start"]) if "start" in given else (),
+        agents=given.read("agents", agents_of, ()),
+        limits=given.read("limits", limits_of, None),
+        children=given.read("children", children_of, normal.children),
+        people_only=given.read("people-only", several(state_of), ()),
+        signed=given.read("signed", signed_of, False),
+        allowed_signers=given.read("allowed-signers", path_of, normal.allowed_signers),
+        autonomy=given.read("autonomy", word(AUTONOMY), None),
+        start=given.read("start", several(state_of), ()),
     )
 
 
@@ -145,14 +140,12 @@ def _state_settings(name: str, spot: Spot) -> StateSettings:
             f"no settings, because {name} ends a task and is never run",
             hint="Name a state of your own in its place, such as `next: publish`.",
         )
-    next_state, on_failure = given.get("next"), given.get("on-failure")
-    timeout, role, env = given.get("timeout"), given.get("role"), given.get("env")
     settings = StateSettings(
-        next=state_of(next_state) if next_state else None,
-        on_failure=state_of(on_failure) if on_failure else None,
-        timeout=limit_of(timeout) if timeout else None,
-        role=role_of(role) if role else None,
-        env=_env(env) if env else (),
+        next=given.read("next", state_of, None),
+        on_failure=given.read("on-failure", state_of, None),
+        timeout=given.read("timeout", limit_of, None),
+        role=given.read("role", role_of, None),
+        env=given.read("env", _env, ()),
     )
     return policies_of(given, settings)
 

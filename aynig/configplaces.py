@@ -72,7 +72,7 @@ def _argument(spot: Spot) -> str:
 
 def scenarios_of(spot: Spot) -> tuple[Scenarios, ...]:
     """Where scenarios lie: one place, or a list of them."""
-    return several(spot, _scenarios)
+    return several(_scenarios)(spot)
 
 
 def _scenarios(spot: Spot) -> Scenarios:
@@ -82,26 +82,30 @@ def _scenarios(spot: Spot) -> Scenarios:
         given = known_pairs(spot, ("repository", "ref", "path"))
         if "path" not in given:
             raise spot.complaint("expected the key path", hint="Say where the scenarios lie.")
-        repository = _repository(given["repository"]) if "repository" in given else ""
+        repository = given.read("repository", _repository, "")
         if repository and "ref" not in given:
             raise spot.complaint(
                 "expected the key ref beside repository", hint="Name a branch of that repository."
             )
-        ref = _ref(given["ref"]) if "ref" in given else ""
-        return Scenarios(path_of(given["path"]), ref, repository)
+        return Scenarios(path_of(given["path"]), given.read("ref", _ref, ""), repository)
     before, colon, after = line_of(spot, rule, hint).partition(":")
     path = _shortest(after if colon else before)
     if path is None:
         raise spot.error(rule, hint=hint)
-    return Scenarios(path, _ref(spot, before) if colon else "")
+    return Scenarios(path, _checked_ref(spot, before) if colon else "")
 
 
-def _ref(spot: Spot, text: str | None = None) -> str:
-    rule = "the name of a ref"
-    hint = "Name a branch, such as judge, or a full ref."
-    name = line_of(spot, rule, hint) if text is None else text
+_REF_RULE = "the name of a ref"
+_REF_HINT = "Name a branch, such as judge, or a full ref."
+
+
+def _ref(spot: Spot) -> str:
+    return _checked_ref(spot, line_of(spot, _REF_RULE, _REF_HINT))
+
+
+def _checked_ref(spot: Spot, name: str) -> str:
     if not name or _NO_REF.search(name):
-        raise spot.error(rule, hint=hint)
+        raise spot.error(_REF_RULE, hint=_REF_HINT)
     return name
 
 

@@ -140,15 +140,19 @@ def shell_line_of(spot: Spot) -> str:
     return text
 
 
-def word_of(spot: Spot, words: Sequence[str]) -> str:
-    """One of some words."""
+def word(words: Sequence[str]) -> Callable[[Spot], str]:
+    """Reads one of some words."""
     rule = f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else words[0]
-    text = spot.scalar
-    if text in words:
-        return str(text)
-    near = nearest(text, words) if text else None
-    hint = f"Did you mean {near}?" if near else f"Words that exist here: {', '.join(words)}."
-    raise spot.error(rule, hint=hint)
+
+    def read(spot: Spot) -> str:
+        text = spot.scalar
+        if text is not None and text in words:
+            return text
+        near = nearest(text, words) if text else None
+        hint = f"Did you mean {near}?" if near else f"Words that exist here: {', '.join(words)}."
+        raise spot.error(rule, hint=hint)
+
+    return read
 
 
 def truth_of(spot: Spot) -> bool:
@@ -162,50 +166,58 @@ def truth_of(spot: Spot) -> bool:
 # --- lists -----------------------------------------------------------------------------------
 
 
-def several(spot: Spot, read: Callable[[Spot], _T]) -> tuple[_T, ...]:
-    """A list with at least one entry and none twice, or one entry alone without a list."""
-    found: list[_T] = []
-    for entry in items(spot):
-        value = read(entry)
-        if value in found:
-            raise entry.complaint("expected each entry once", hint="Remove one of the two.")
-        found.append(value)
-    if not found:
-        raise spot.complaint("expected an entry, found none", hint="Remove the key or fill it.")
-    return tuple(found)
+def several(read: Callable[[Spot], _T]) -> Callable[[Spot], tuple[_T, ...]]:
+    """Reads a list with at least one entry and none twice, or one entry alone without a list."""
+
+    def read_all(spot: Spot) -> tuple[_T, ...]:
+        found: list[_T] = []
+        for entry in items(spot):
+            value = read(entry)
+            if value in found:
+                raise entry.complaint("expected each entry once", hint="Remove one of the two.")
+            found.append(value)
+        if not found:
+            raise spot.complaint("expected an entry, found none", hint="Remove the key or fill it.")
+        return tuple(found)
+
+    return read_all
 
 
 # --- numbers ---------------------------------------------------------------------------------
 
 
-def whole_of(spot: Spot, least: int, most: int) -> int:
-    """A whole number within bounds; `010` is ten, as everybody means it."""
-    rule = f"a whole number from {least} to {most}"
-    hint = f"Write a number from {least} to {most}."
-    text = spot.scalar
-    if text is None or spot.tag not in ("int", "str") or not _WHOLE.fullmatch(text):
-        raise spot.error(rule, hint=hint)
-    number = int(text.replace("_", ""))
-    if not least <= number <= most:
-        raise spot.error(rule, hint=hint)
-    return number
+def whole(least: int, most: int) -> Callable[[Spot], int]:
+    """Reads a whole number within bounds; `010` is ten, as everybody means it."""
+
+    def read(spot: Spot) -> int:
+        number = _whole(spot)
+        if number is None or not least <= number <= most:
+            rule = f"a whole number from {least} to {most}"
+            raise spot.error(rule, hint=f"Write a number from {least} to {most}.")
+        return number
+
+    return read
 
 
-def share_of(spot: Spot, least: int, most: int) -> float:
-    """A number within bounds, with or without decimals."""
-    rule = f"a number from {least} to {most}"
-    number = _amount(spot, rule, f"Write a number such as {least}.5 or {most}.")
-    if not least <= number <= most:
-        raise spot.error(rule, hint=f"Write a number from {least} to {most}.")
-    return float(number)
+def share(least: int, most: int) -> Callable[[Spot], float]:
+    """Reads a number within bounds, with or without decimals."""
+
+    def read(spot: Spot) -> float:
+        number = _amount(spot)
+        if number is None or not least <= number <= most:
+            rule = f"a number from {least} to {most}"
+            raise spot.error(rule, hint=f"Write a number from {least} to {most}.")
+        return float(number)
+
+    return read
 
 
 def money_of(spot: Spot) -> Decimal:
     """US dollars, exactly as they were written."""
     rule = "an amount of US dollars such as 5 or 0.50"
     hint = f"Write a number from 0 to {MAX_MONEY}, without a currency sign."
-    amount = _amount(spot, rule, hint)
-    if amount > MAX_MONEY:
+    amount = _amount(spot)
+    if amount is None or amount > MAX_MONEY:
         raise spot.error(rule, hint=hint)
     return amount
 
@@ -226,30 +238,36 @@ def tokens_of(spot: Spot) -> int:
 
 def need_of(spot: Spot) -> Need:
     """How many are enough: `all`, `any`, `2`, `90%`."""
-    rule = "all, any, a number from 1 or a share such as 90%"
-    hint = "Write all, any, a number above 0, or a share from 1% to 100%."
-    text = spot.scalar
+    text = spot.scalar or ""
+    share_written = _PERCENT.fullmatch(text)
+    percent = Decimal(share_written[1]) if share_written else None
+    count = _whole(spot)
     if text == "all":
         return ALL
     if text == "any":
         return ANY
-    if text is None or spot.tag not in ("int", "str"):
-        raise spot.error(rule, hint=hint)
-    share = _PERCENT.fullmatch(text)
-    if share:
-        percent = Decimal(share[1])
-        if not 1 <= percent <= 100:
-            raise spot.error(rule, hint=hint)
+    if percent is not None and 1 <= percent <= 100:
         return Need(percent=percent)
-    if not _WHOLE.fullmatch(text) or not 1 <= int(text.replace("_", "")) <= MAX_COUNT:
-        raise spot.error(rule, hint=hint)
-    return Need(count=int(text.replace("_", "")))
+    if count is not None and 1 <= count <= MAX_COUNT:
+        return Need(count=count)
+    raise spot.error(
+        "all, any, a number from 1 or a share such as 90%",
+        hint="Write all, any, a number above 0, or a share from 1% to 100%.",
+    )
 
 
-def _amount(spot: Spot, rule: str, hint: str) -> Decimal:
+def _whole(spot: Spot) -> int | None:
+    text = spot.scalar or ""
+    if spot.tag not in ("int", "str") or not _WHOLE.fullmatch(text):
+        return None
+    return int(text.replace("_", ""))
+
+
+def _amount(spot: Spot) -> Decimal | None:
+    """A number that is not negative, exactly as it was written."""
     text = (spot.scalar or "").replace("_", "")
     if spot.tag not in ("int", "float", "str") or not _AMOUNT.fullmatch(text):
-        raise spot.error(rule, hint=hint)
+        return None
     return Decimal(text)
 
 

@@ -32,14 +32,14 @@ from aynig.configvalues import (
     several,
     state_of,
     text_of,
-    whole_of,
+    whole,
 )
 from aynig.cycles import find_cycle, in_order, shown
 from aynig.errors import ConfigError
 from aynig.git.names import is_ref
 from aynig.model import HEADS, Field
 from aynig.text import escape, quote
-from aynig.yamlfile import Spot, items, known_pairs, pairs, read_yaml
+from aynig.yamlfile import Given, Spot, items, known_pairs, pairs, read_yaml
 
 TASK_KEYS = (
     "name",
@@ -145,27 +145,27 @@ def _names(found: Iterable[tuple[Spot, Mapping[str, Spot]]]) -> frozenset[str]:
     return frozenset(names)
 
 
-def _task(entry: Spot, keys: Mapping[str, Spot], names: frozenset[str]) -> PlannedTask:
+def _task(entry: Spot, keys: Given, names: frozenset[str]) -> PlannedTask:
     if "state" not in keys:
         raise entry.complaint("expected the key state", hint="Name the state that it begins in.")
     name = _branch(keys["name"])
-    after = several(keys["after"], _waited_for) if "after" in keys else ()
+    after = keys.read("after", several(_waited_for), ())
     if name in after:
         raise keys["after"].complaint(f"{quote(name)} waits for itself", hint="Leave it out.")
     return PlannedTask(
         name=name,
         state=state_of(keys["state"]),
         source=f"{entry.where}, line {entry.line}: {entry.path}",
-        body=_body(keys["body"]) if "body" in keys else "",
-        branch=_branch(keys["branch"]) if "branch" in keys else None,
+        body=keys.read("body", _body, ""),
+        branch=keys.read("branch", _branch, None),
         needs=tuple(each for each in after if each in names),
         after=tuple(each for each in after if each not in names),
-        to=agent_of(keys["to"]) if "to" in keys else None,
-        priority=whole_of(keys["priority"], -100, 100) if "priority" in keys else None,
-        deadline=_deadline(keys["deadline"]) if "deadline" in keys else None,
-        resources=several(keys["resource"], resource_of) if "resource" in keys else (),
-        fields=_fields(keys["fields"]) if "fields" in keys else (),
-        start=_revision(keys["from"]) if "from" in keys else None,
+        to=keys.read("to", agent_of, None),
+        priority=keys.read("priority", whole(-100, 100), None),
+        deadline=keys.read("deadline", _deadline, None),
+        resources=keys.read("resource", several(resource_of), ()),
+        fields=keys.read("fields", _fields, ()),
+        start=keys.read("from", _revision, None),
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TypedDict
 
 from aynig.configplaces import path_of, program_of, scenarios_of
 from aynig.configvalues import (
@@ -19,13 +18,13 @@ from aynig.configvalues import (
     resource_of,
     role_of,
     several,
-    share_of,
+    share,
     shell_line_of,
     state_of,
     tokens_of,
     truth_of,
-    whole_of,
-    word_of,
+    whole,
+    word,
 )
 from aynig.workflow import (
     AFTER,
@@ -43,7 +42,7 @@ from aynig.workflow import (
     StateSettings,
     Verification,
 )
-from aynig.yamlfile import Spot, known_pairs, pairs
+from aynig.yamlfile import Given, Spot, known_pairs, pairs
 
 RETRIES_KEYS = ("max", "backoff", "factor", "jitter", "on")
 BREAKER_KEYS = ("no-change", "same-failure", "failures", "within", "pause")
@@ -83,6 +82,9 @@ POLICY_KEYS = (
     "may-change",
 )
 
+# What `loop.on-limit` may say in the place of a state.
+ESCALATE = "escalate"
+
 DEPENDENCY_FAILURE = ("fail", "wait", "run")
 MERGES = ("none", "ours", "octopus", "sequential")
 SCORES = ("score", "names", "output")
@@ -103,101 +105,68 @@ MANY = 1_000_000
 # What a state may say ------------------------------------------------------------------------
 
 
-def policies_of(given: dict[str, Spot], settings: StateSettings) -> StateSettings:
+def policies_of(given: Given, settings: StateSettings) -> StateSettings:
     """The settings with all that a state says of policies; `given` are its keys."""
-
-    def state(key: str) -> str | None:
-        return state_of(given[key]) if key in given else None
-
     return replace(
         settings,
-        agent=agent_of(given["agent"]) if "agent" in given else None,
-        retries=retries_of(given["retries"]) if "retries" in given else None,
-        breaker=breaker_of(given["breaker"]) if "breaker" in given else None,
-        limits=limits_of(given["limits"]) if "limits" in given else None,
-        compensate=state("compensate"),
-        escalate=state("escalate"),
-        on_dependency_failure=_dependency_failure(given),
-        join=_join(given["join"]) if "join" in given else None,
-        on_child=state("on-child"),
-        loop=_loop(given["loop"]) if "loop" in given else None,
-        verify=_verification(given["verify"]) if "verify" in given else None,
-        expect=word_of(given["expect"], EXPECTATIONS) if "expect" in given else None,
-        approval=_approval(given),
-        checkpoint=truth_of(given["checkpoint"]) if "checkpoint" in given else False,
-        resources=several(given["resource"], resource_of) if "resource" in given else (),
-        deadline=duration_of(given["deadline"]) if "deadline" in given else None,
-        priority=whole_of(given["priority"], -100, 100) if "priority" in given else None,
-        may_change=several(given["may-change"], path_of) if "may-change" in given else (),
+        agent=given.read("agent", agent_of, None),
+        retries=given.read("retries", retries_of, None),
+        breaker=given.read("breaker", breaker_of, None),
+        limits=given.read("limits", limits_of, None),
+        compensate=given.read("compensate", state_of, None),
+        escalate=given.read("escalate", state_of, None),
+        on_dependency_failure=given.read("on-dependency-failure", word(DEPENDENCY_FAILURE), "wait"),
+        join=given.read("join", _join, None),
+        on_child=given.read("on-child", state_of, None),
+        loop=given.read("loop", _loop, None),
+        verify=given.read("verify", _verification, None),
+        expect=given.read("expect", word(EXPECTATIONS), None),
+        approval=_risk(given) if "approval" not in given else _approval(given),
+        checkpoint=given.read("checkpoint", truth_of, False),
+        resources=given.read("resource", several(resource_of), ()),
+        deadline=given.read("deadline", duration_of, None),
+        priority=given.read("priority", whole(-100, 100), None),
+        may_change=given.read("may-change", several(path_of), ()),
     )
-
-
-def _dependency_failure(given: dict[str, Spot]) -> str:
-    spot = given.get("on-dependency-failure")
-    return word_of(spot, DEPENDENCY_FAILURE) if spot else "wait"
 
 
 # Retries, breaker, limits --------------------------------------------------------------------
 
 
-class _RetriesGiven(TypedDict, total=False):
-    max: int
-    backoff: float
-    factor: float
-    jitter: float
-    on: tuple[str, ...]
-
-
 def retries_of(spot: Spot) -> Retries:
     """How often a state is tried again, and after what pause."""
-    given = known_pairs(spot, RETRIES_KEYS)
-    found = _RetriesGiven()
-    if "max" in given:
-        found["max"] = whole_of(given["max"], 0, MOST_ATTEMPTS)
-    if "backoff" in given:
-        found["backoff"] = pause_of(given["backoff"])
-    if "factor" in given:
-        found["factor"] = share_of(given["factor"], 1, LARGEST_FACTOR)
-    if "jitter" in given:
-        found["jitter"] = share_of(given["jitter"], 0, 1)
-    if "on" in given:
-        found["on"] = several(given["on"], lambda entry: word_of(entry, ENDINGS))
-    return Retries(**found)
+    given, normal = known_pairs(spot, RETRIES_KEYS), Retries()
+    return Retries(
+        max=given.read("max", whole(0, MOST_ATTEMPTS), normal.max),
+        backoff=given.read("backoff", pause_of, normal.backoff),
+        factor=given.read("factor", share(1, LARGEST_FACTOR), normal.factor),
+        jitter=given.read("jitter", share(0, 1), normal.jitter),
+        on=given.read("on", several(word(ENDINGS)), normal.on),
+    )
 
 
 def breaker_of(spot: Spot) -> Breaker:
     """After what a state is held; a mapping without keys switches the default off."""
-    given = known_pairs(spot, BREAKER_KEYS)
-
-    def count(key: str) -> int | None:
-        return whole_of(given[key], 1, MANY) if key in given else None
-
-    found = Breaker(
-        no_change=count("no-change"),
-        same_failure=count("same-failure"),
-        failures=count("failures"),
+    given, normal = known_pairs(spot, BREAKER_KEYS), Breaker()
+    return Breaker(
+        no_change=given.read("no-change", whole(1, MANY), None),
+        same_failure=given.read("same-failure", whole(1, MANY), None),
+        failures=given.read("failures", whole(1, MANY), None),
+        within=given.read("within", duration_of, normal.within),
+        pause=given.read("pause", duration_of, normal.pause),
     )
-    if "within" in given:
-        found = replace(found, within=duration_of(given["within"]))
-    if "pause" in given:
-        found = replace(found, pause=duration_of(given["pause"]))
-    return found
 
 
 def limits_of(spot: Spot) -> Limits:
     """Rate and budget."""
     given = known_pairs(spot, LIMITS_KEYS)
-
-    calls, concurrent = given.get("calls-per-hour"), given.get("concurrent")
-    a_task, a_day = given.get("cost-usd-per-task"), given.get("cost-usd-per-day")
-    tokens, tokens_a_day = given.get("tokens-per-task"), given.get("tokens-per-day")
     return Limits(
-        calls_per_hour=whole_of(calls, 1, MANY) if calls else None,
-        concurrent=whole_of(concurrent, 1, MANY) if concurrent else None,
-        cost_usd_per_task=money_of(a_task) if a_task else None,
-        cost_usd_per_day=money_of(a_day) if a_day else None,
-        tokens_per_task=tokens_of(tokens) if tokens else None,
-        tokens_per_day=tokens_of(tokens_a_day) if tokens_a_day else None,
+        calls_per_hour=given.read("calls-per-hour", whole(1, MANY), None),
+        concurrent=given.read("concurrent", whole(1, MANY), None),
+        cost_usd_per_task=given.read("cost-usd-per-task", money_of, None),
+        cost_usd_per_day=given.read("cost-usd-per-day", money_of, None),
+        tokens_per_task=given.read("tokens-per-task", tokens_of, None),
+        tokens_per_day=given.read("tokens-per-day", tokens_of, None),
     )
 
 
@@ -206,26 +175,26 @@ def limits_of(spot: Spot) -> Limits:
 
 def children_of(spot: Spot) -> ChildLimits:
     """How far tasks may multiply."""
-    given = known_pairs(spot, CHILDREN_KEYS)
-    normal = ChildLimits()
+    given, normal = known_pairs(spot, CHILDREN_KEYS), ChildLimits()
     return ChildLimits(
-        depth=whole_of(given["depth"], 0, 100) if "depth" in given else normal.depth,
-        each=whole_of(given["each"], 0, MANY) if "each" in given else normal.each,
-        total=whole_of(given["total"], 0, MANY) if "total" in given else normal.total,
+        depth=given.read("depth", whole(0, 100), normal.depth),
+        each=given.read("each", whole(0, MANY), normal.each),
+        total=given.read("total", whole(0, MANY), normal.total),
     )
 
 
 def _join(spot: Spot) -> Join:
     given = known_pairs(spot, JOIN_KEYS)
-    _demand(spot, given, "then", "Name the state that the task goes on in.")
-    if "wait-for" in given:
-        word_of(given["wait-for"], ("children",))
-    conflict = given.get("on-conflict")
+    if "then" not in given:
+        hint = "Name the state that the task goes on in."
+        raise spot.complaint("expected the key then", hint=hint)
+    # Nothing else can be waited for yet, so the word is only checked.
+    given.read("wait-for", word(("children",)), None)
     return Join(
         then=state_of(given["then"]),
-        need=need_of(given["need"]) if "need" in given else ALL,
-        merge=word_of(given["merge"], MERGES) if "merge" in given else "sequential",
-        on_conflict=state_of(conflict) if conflict else None,
+        need=given.read("need", need_of, ALL),
+        merge=given.read("merge", word(MERGES), "sequential"),
+        on_conflict=given.read("on-conflict", state_of, None),
     )
 
 
@@ -234,16 +203,17 @@ def _join(spot: Spot) -> Join:
 
 def _loop(spot: Spot) -> Loop:
     given = known_pairs(spot, LOOP_KEYS)
-    iterations, on_limit = given.get("max-iterations"), given.get("on-limit")
-    if on_limit is not None and on_limit.scalar == "escalate":
-        # A word here: the state that the key of that name says.
-        on_limit = None
     return Loop(
-        promise=promise_of(given["promise"]) if "promise" in given else None,
-        max_iterations=whole_of(iterations, 1, MOST_ITERATIONS) if iterations else None,
-        plan=path_of(given["plan"]) if "plan" in given else None,
-        on_limit=state_of(on_limit) if on_limit else None,
+        promise=given.read("promise", promise_of, None),
+        max_iterations=given.read("max-iterations", whole(1, MOST_ITERATIONS), None),
+        plan=given.read("plan", path_of, None),
+        on_limit=given.read("on-limit", _on_limit, None),
     )
+
+
+def _on_limit(spot: Spot) -> str | None:
+    # A word here: the state that the key of that name says.
+    return None if spot.scalar == ESCALATE else state_of(spot)
 
 
 # Verification --------------------------------------------------------------------------------
@@ -251,63 +221,63 @@ def _loop(spot: Spot) -> Loop:
 
 def _verification(spot: Spot) -> Verification:
     if spot.is_list:
-        return Verification(commands=several(spot, shell_line_of))
+        return Verification(commands=several(shell_line_of)(spot))
     if spot.scalar is not None:
         raise spot.error("a list of commands or a mapping", hint="Write [make test], a list.")
-    given = known_pairs(spot, VERIFY_KEYS)
+    given, normal = known_pairs(spot, VERIFY_KEYS), Verification()
     if "commands" not in given and "scenarios" not in given:
         raise spot.complaint(
             "expected commands or scenarios, found neither", hint="Say what judges a run."
         )
-    normal = Verification()
-    commands = several(given["commands"], shell_line_of) if "commands" in given else ()
-    need = need_of(given["need"]) if "need" in given else ALL
+    found = Verification(
+        commands=given.read("commands", several(shell_line_of), ()),
+        scenarios=given.read("scenarios", scenarios_of, ()),
+        need=given.read("need", need_of, ALL),
+        show=given.read("show", word(SCORES), normal.show),
+        timeout=given.read("timeout", limit_of, normal.timeout),
+        committed=given.read("committed", truth_of, False),
+    )
+    most = len(found.commands)
     # How many scenarios there will be is not known here.
-    if "scenarios" not in given and need.of(len(commands)) > len(commands):
+    if not found.scenarios and found.need.of(most) > most:
         raise given["need"].complaint(
-            f"expected at most as many as there are ({len(commands)}), found {need}",
+            f"expected at most as many as there are ({most}), found {found.need}",
             hint="Need fewer, or write all.",
         )
-    return Verification(
-        commands=commands,
-        scenarios=scenarios_of(given["scenarios"]) if "scenarios" in given else (),
-        need=need,
-        show=word_of(given["show"], SCORES) if "show" in given else normal.show,
-        timeout=limit_of(given["timeout"]) if "timeout" in given else normal.timeout,
-        committed=truth_of(given["committed"]) if "committed" in given else False,
-    )
+    return found
 
 
 # Approval ------------------------------------------------------------------------------------
 
 
-def _approval(given: dict[str, Spot]) -> Approval | None:
-    """What `risk` and `approval` say together: the one when, the other who and how many."""
-    risk, approval = given.get("risk"), given.get("approval")
-    word = word_of(risk, RISKS) if risk else None
-    if approval is None:
-        return Approval(when=WHEN[word]) if word in WHEN else None
-    keys = known_pairs(approval, APPROVAL_KEYS)
-    if risk is not None and ("when" in keys or word not in WHEN):
-        raise approval.complaint(
-            f"expected no {'when' if 'when' in keys else 'approval'} beside risk {word}",
+def _risk(given: Given) -> Approval | None:
+    """What `risk` alone says: when a person is asked, if at all."""
+    when = WHEN.get(given.read("risk", word(RISKS), ""))
+    return Approval(when=when) if when else None
+
+
+def _approval(given: Given) -> Approval:
+    """What `approval` says; `risk` beside it may only say when."""
+    spot, risk = given["approval"], given.read("risk", word(RISKS), "")
+    keys, normal = known_pairs(spot, APPROVAL_KEYS), Approval()
+    if risk and ("when" in keys or risk not in WHEN):
+        raise spot.complaint(
+            f"expected no {'when' if 'when' in keys else 'approval'} beside risk {risk}",
             hint="Remove one of the two: both say when a person is asked.",
         )
-    when = word_of(keys["when"], (BEFORE, AFTER)) if "when" in keys else WHEN.get(word or "", AFTER)
-    by = several(keys["by"], person_of) if "by" in keys else ()
-    need = whole_of(keys["need"], 1, MANY) if "need" in keys else 1
-    if by and need > len(by):
+    found = Approval(
+        when=keys.read("when", word((BEFORE, AFTER)), WHEN.get(risk, normal.when)),
+        by=keys.read("by", several(person_of), ()),
+        need=keys.read("need", whole(1, MANY), normal.need),
+        show=keys.read("show", word(DIFFS), normal.show),
+        on_reject=keys.read("on-reject", state_of, None),
+    )
+    if found.by and found.need > len(found.by):
         raise keys["need"].complaint(
-            f"expected at most as many as may approve ({len(by)}), found {need}",
+            f"expected at most as many as may approve ({len(found.by)}), found {found.need}",
             hint="Name more people in by, or need fewer.",
         )
-    return Approval(
-        when=when,
-        by=by,
-        need=need,
-        show=word_of(keys["show"], DIFFS) if "show" in keys else "diff",
-        on_reject=state_of(keys["on-reject"]) if "on-reject" in keys else None,
-    )
+    return found
 
 
 # Agents --------------------------------------------------------------------------------------
@@ -325,24 +295,14 @@ def _agent(name: str, spot: Spot) -> Agent:
     given = known_pairs(spot, AGENT_KEYS)
     return Agent(
         name=name,
-        role=role_of(given["role"]) if "role" in given else None,
-        command=program_of(given["command"]) if "command" in given else (),
-        limits=limits_of(given["limits"]) if "limits" in given else None,
-        identity=identity_of(given["identity"]) if "identity" in given else None,
+        role=given.read("role", role_of, None),
+        command=given.read("command", program_of, ()),
+        limits=given.read("limits", limits_of, None),
+        identity=given.read("identity", identity_of, None),
     )
 
 
-def _demand(spot: Spot, given: dict[str, Spot], key: str, hint: str) -> None:
-    if key not in given:
-        raise spot.complaint(f"expected the key {key}", hint=hint)
-
-
 # The whole -----------------------------------------------------------------------------------
-
-
-def states_of(spot: Spot) -> tuple[str, ...]:
-    """A list of states."""
-    return several(spot, state_of)
 
 
 def signed_of(spot: Spot) -> bool:

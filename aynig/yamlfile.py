@@ -8,8 +8,9 @@ were written: `1.10` is not 1.1, and `no` in a text stays `no`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import yaml
 from yaml.error import Mark, MarkedYAMLError, YAMLError
@@ -18,6 +19,9 @@ from yaml.reader import ReaderError
 
 from aynig.errors import ConfigError
 from aynig.text import nearest, quote
+
+_T = TypeVar("_T")
+_Default = TypeVar("_Default")
 
 MAX_BYTES = 256 * 1024
 # What a file of that size may cost: reading 20,000 nodes takes about half a second.
@@ -115,12 +119,21 @@ def pairs(spot: Spot, expected: str) -> Iterator[tuple[Spot, Spot]]:
         yield Spot(spot.where, key, spot.path), Spot(spot.where, value, below)
 
 
-def known_pairs(spot: Spot, known: tuple[str, ...]) -> dict[str, Spot]:
-    """What a mapping gives of the keys that it may have; null is not given.
+class Given(dict[str, Spot]):
+    """What a mapping says of the keys that it may have; null says nothing."""
+
+    def read(self, key: str, how: Callable[[Spot], _T], otherwise: _Default) -> _T | _Default:
+        """The value of a key, read by `how`; `otherwise` where it is not given."""
+        spot = self.get(key)
+        return how(spot) if spot is not None else otherwise
+
+
+def known_pairs(spot: Spot, known: tuple[str, ...]) -> Given:
+    """What a mapping says of its keys.
 
     Raises ConfigError for a key that it may not have, with the one that was meant.
     """
-    given: dict[str, Spot] = {}
+    given = Given()
     for key_spot, value in pairs(spot, "a mapping"):
         key = str(key_spot.node.value)
         if key not in known:
