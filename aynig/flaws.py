@@ -25,6 +25,9 @@ from aynig.model import ENDED_STATES, HELD_STATES, RESERVED_STATES
 from aynig.text import nearest, shell_word
 from aynig.workflow import DEFAULT_ITERATIONS, Breaker, Limits, StateSettings, Workflow
 
+# For so many names it is looked up which one was meant.
+MOST_MEANT = 20
+
 # A note is worth knowing and never counts.
 ERROR, WARNING, NOTE = "error", "warning", "note"
 
@@ -65,7 +68,8 @@ def flaws_of(workflow: Workflow, offer: Offer) -> list[Flaw]:
 def _missing(workflow: Workflow, offer: Offer, flow: Flow) -> Iterator[Flaw]:
     """States that a task would stop in, because nothing can be run there."""
     known = [name for name in flow.states if runs(workflow, offer, name)]
-    said = _first_said(workflow, flow)
+    said, reasons = _first_said(workflow, flow), flow.reasons()
+    told = 0
     for name in flow.states:
         settings = workflow.of(name)
         path = offer.script_of(name, settings.role)
@@ -73,8 +77,10 @@ def _missing(workflow: Workflow, offer: Offer, flow: Flow) -> Iterator[Flaw]:
             continue
         if path is not None and not offer.files[path]:
             yield Flaw(ERROR, "not-executable", said[name], f"{path} can't be run", _chmod(path))
-        elif path is None and _needs_script(workflow, offer, flow, name):
-            near = nearest(name, [one for one in known if one != name])
+        elif path is None and _needs_script(workflow, offer, name, reasons.get(name, set())):
+            # To compare all with all would take minutes, and nobody reads so many.
+            near = nearest(name, known) if told < MOST_MEANT else None
+            told += 1
             wanted = f".aynig/roles/{settings.role}/{name}" if settings.role else f".aynig/{name}"
             yield Flaw(
                 ERROR,
@@ -96,15 +102,14 @@ def _first_said(workflow: Workflow, flow: Flow) -> dict[str, str]:
     return said
 
 
-def _needs_script(workflow: Workflow, offer: Offer, flow: Flow, name: str) -> bool:
+def _needs_script(workflow: Workflow, offer: Offer, name: str, whys: set[str]) -> bool:
     settings = workflow.of(name)
     if name in ENDED_STATES | HELD_STATES | RESERVED_STATES or runs(workflow, offer, name):
         return False
-    whys = {edge.why for edge in flow.edges if edge.target == name}
     # What its children bring is all that it waits for, and they may be submitted by a person.
     if settings.join or (settings.on_child and CHILD not in whys):
         return False
-    named = name in {one for one, _ in workflow.states}
+    named = any(one == name for one, _ in workflow.states)
     if name in workflow.people_only and not named:
         return False
     # What is escalated goes to a person.

@@ -41,6 +41,13 @@ class Flow:
     edges: tuple[Edge, ...]
     begins: tuple[str, ...]
 
+    def reasons(self) -> Mapping[str, set[str]]:
+        """Why anything leads to a state, of each state that anything leads to."""
+        found: dict[str, set[str]] = {}
+        for edge in self.edges:
+            found.setdefault(edge.target, set()).add(edge.why)
+        return found
+
     def leaving(self) -> Mapping[str, list[Edge]]:
         """The edges of each state that they start at."""
         found: dict[str, list[Edge]] = {name: [] for name in self.states}
@@ -121,8 +128,7 @@ def flow_of(workflow: Workflow, offer: Offer) -> Flow:
     pointed = [edge.target for edge in edges]
     everything = list(dict.fromkeys([*workflow.start, *named, *pointed, *scripted]))
     edges += _defaults(workflow, offer, everything, edges)
-    if any(edge.target not in everything for edge in edges):
-        everything = list(dict.fromkeys([*everything, *(edge.target for edge in edges)]))
+    everything = list(dict.fromkeys([*everything, *(edge.target for edge in edges)]))
     begins = workflow.start or _unpointed(everything, edges)
     states = _in_reading_order(begins, everything, edges)
     rank = {name: number for number, name in enumerate(states)}

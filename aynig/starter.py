@@ -55,7 +55,7 @@ END
 
 CONFIG = """\
 # How the states of this repository follow each other. All of it is optional: a state needs no
-# more than an executable file of its name in this folder. `aynig doctor` checks what is here.
+# more than an executable file of its name in this folder. `aynig check` checks what is here.
 states:
   # The name of a state: a-z, 0-9, - and _.
   hello:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aynig.flaws import ERROR, NOTE, WARNING, Flaw, flaws_of, named_paths
+from aynig.flaws import ERROR, MOST_MEANT, NOTE, WARNING, Flaw, flaws_of, named_paths
 from tests.test_flow import offered, parsed
 
 SCRIPTS = ("a", "b", "c", "d")
@@ -84,6 +84,14 @@ def test_a_misspelled_state_is_answered_with_what_was_meant() -> None:
     (flaw,) = found("states: {review: {next: aproved}}", "review", "approved")
     assert flaw.detail == "the state aproved has no script, did you mean approved?"
     assert flaw.mend == "Write .aynig/aproved and commit it, or correct the name."
+
+
+def test_as_many_states_as_a_file_can_hold_are_checked_without_comparing_all_with_all() -> None:
+    names = [f"state-{number}" for number in range(600)]
+    text = "states: {" + ", ".join(f"{name}: {{next: {name}x}}" for name in names) + "}"
+    flaws = found(text, *names)
+    assert len(flaws) == len(names)
+    assert sum("did you mean" in flaw.detail for flaw in flaws) == MOST_MEANT
 
 
 def test_a_script_without_its_run_bit_is_not_missing() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
@@ -11,6 +11,7 @@ from aynig.cli.declaration import folder_argument, place_of, rev_option
 from aynig.cli.output import json_option, print_json
 from aynig.drawing import Drawing, as_dot, as_mermaid, as_text, drawing_of
 from aynig.errors import UsageError
+from aynig.flow import Edge
 from aynig.text import escape
 
 _FORMATS: dict[str, Callable[[Drawing], list[str]]] = {
@@ -48,7 +49,8 @@ def command(folder: str | None, rev: str | None, form: str | None, as_json: bool
     flow = declared.flow
     drawing = drawing_of(declared.workflow, declared.offer, flow)
     if as_json:
-        print_json([_row(drawing, name) for name in flow.states])
+        leaving = flow.leaving()
+        print_json([_row(drawing, name, leaving[name]) for name in flow.states])
         return 0
     for line in _FORMATS[form or "text"](drawing):
         click.echo(escape(line))
@@ -57,8 +59,7 @@ def command(folder: str | None, rev: str | None, form: str | None, as_json: bool
     return 0
 
 
-def _row(drawing: Drawing, name: str) -> dict[str, Any]:
-    leaving = drawing.flow.leaving()[name]
+def _row(drawing: Drawing, name: str, leaving: Sequence[Edge]) -> dict[str, Any]:
     return {
         "state": name,
         "begins": name in drawing.flow.begins,
