@@ -11,6 +11,15 @@ from dataclasses import dataclass
 
 from aynig import trailers
 from aynig.answer import RESERVED_FIELDS
+from aynig.beginnings import (
+    Begun,
+    begin_all,
+    beginning,
+    placed,
+    refuse_vain_waits,
+    subject_of,
+    waits_for,
+)
 from aynig.branchlease import worked_on
 from aynig.dialects import AYNIG, DIALECTS, Dialect, by_name, check_state
 from aynig.errors import RefMoved, UsageError, UserError
@@ -28,12 +37,13 @@ from aynig.model import (
     Trailer,
 )
 from aynig.onbranch import read_working
+from aynig.planfile import PlanFile
 from aynig.respond import write_state
 from aynig.site import Site, limits_of
-from aynig.text import escape, operand, quote, shorten
+from aynig.text import escape, operand, quote
+from aynig.thread import unique
 from aynig.usage import KEYS
 
-_SUBJECT_WIDTH = 100
 _SLUG_WIDTH = 40
 _TRIES = 20
 # The field that names the tip that a retry was written on.
@@ -77,8 +87,8 @@ def submit(site: Site, request: Request) -> Written:
     if state in RESERVED_STATES:
         raise UsageError(f"{state} is a reserved state", hint="Choose another name.")
     fields, others = _extra(request)
-    fields += [Field("depends-on", _full_oid(site, rev)) for rev in request.after]
     ref = _ref(site, request)
+    fields = _with_waits(site, request, ref, fields)
     old = site.repo.read_ref(ref)
     if old is not None and request.start is not None:
         raise UsageError(
@@ -86,17 +96,15 @@ def submit(site: Site, request: Request) -> Written:
             hint="Leave --from out, or name a new branch.",
         )
     base = _base(site, request.start) if old is None else None
-    first = next((line.strip() for line in request.body.splitlines() if line.strip()), "")
-    subject = shorten(f"{state}: {escape(first)}" if first else state, _SUBJECT_WIDTH)
     oid = write_state(
         site.repo,
         site.store,
         ref,
         old,
         state,
-        subject=subject,
+        subject=subject_of(state, request.body),
         body=request.body,
-        fields=fields,
+        fields=[*fields, *(beginning(site, base) if old is None else [])],
         others=others,
         base=base,
         limits=limits_of(site.settings),
@@ -203,21 +211,35 @@ def _base(site: Site, start: str | None) -> str | None:
     return site.repo.resolve("HEAD")
 
 
-def _full_oid(site: Site, rev: str) -> str:
-    oid = site.repo.resolve(rev)
-    if oid is None and site.clone is not None:
-        oid = site.clone.resolve(rev)
-        oid = oid if oid is not None and site.repo.has_commit(oid) else None
-    if oid is None:
-        raise UsageError(
-            f"there is no commit {quote(rev)} to wait for", hint="See `git log --all`."
-        )
-    if site.repo.read_ref(HEADS + rev) == oid and site.read(site.repo.commit(oid).message) is None:
-        raise UsageError(
-            f"the branch {quote(rev)} carries no state, so it would be waited for in vain",
-            hint="Name the branch or the commit of a task.",
-        )
-    return oid
+def _with_waits(site: Site, request: Request, ref: str, fields: list[Field]) -> list[Field]:
+    """The fields with all that is waited for, however it was asked for, as it is to be written."""
+    asked = [field.value for field in fields if field.key == "depends-on"]
+    names = unique(waits_for(site, rev) for rev in [*request.after, *asked])
+    if not names:
+        return fields
+    parent = next((field.value for field in fields if field.key == "parent"), None)
+    site.scan.look()
+    refuse_vain_waits(site, {ref: names}, {ref: HEADS + parent} if parent else {})
+    others = [field for field in fields if field.key != "depends-on"]
+    return others + [Field("depends-on", name) for name in names]
+
+
+def submit_plan(site: Site, plan: PlanFile, start: str | None = None) -> list[Begun]:
+    """Begin all tasks of a plan, by one transaction, each at its own commit or else at `start`.
+
+    Raises UsageError for anything malformed, before any commit is made.
+    """
+    bases: dict[str | None, str | None] = {}
+    for task in plan.tasks:
+        rev = task.start if task.start is not None else start
+        if rev not in bases:
+            with placed(task):
+                bases[rev] = _base(site, rev)
+    return begin_all(
+        site,
+        plan,
+        {task.name: bases[task.start if task.start is not None else start] for task in plan.tasks},
+    )
 
 
 # --- retry -----------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ branch contains: found by walking up from the oid, through what the index of ans
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -122,8 +122,10 @@ class Dependencies:
         """The circle that the task waits in, or that it waits for, by refs; empty for none."""
         return self._waits.cycle(ref, _open_refs(found))
 
-    def cycle_if(self, waiting: dict[str, tuple[str, ...]], parents: dict[str, str]) -> list[str]:
-        """A circle that there would be if these tasks, by ref, waited for that; refs.
+    def cycle_if(
+        self, waiting: Mapping[str, Sequence[str]], parents: Mapping[str, str]
+    ) -> tuple[str, ...]:
+        """The circle that there would be if these tasks, by ref, waited for that, by refs.
 
         `parents` are the refs of the parents of those that are children. Nothing is remembered.
         """
@@ -131,12 +133,21 @@ class Dependencies:
         for ref, parent in parents.items():
             started.setdefault(parent, []).append(ref)
 
-        def below(ref: str) -> Iterable[str]:
-            own = waiting.get(ref)
-            found = _open_refs(self.look_up(ref, name) for name in own) if own else set()
-            return [*sorted(found | set(self._waited_for(ref))), *started.get(ref, ())]
+        def below(ref: str) -> list[str]:
+            names = waiting.get(ref)
+            if names is None:
+                found = self._waited_for(ref, waiting)
+            else:
+                found = self._named(ref, names, waiting)
+            return [*sorted(found), *started.get(ref, ())]
 
-        return list(find_cycle(waiting, below))
+        return find_cycle(waiting, below)
+
+    def _named(self, ref: str, names: Iterable[str], new: Container[str]) -> set[str]:
+        """What these names mean, among them branches that are about to be made."""
+        found = {HEADS + name for name in names if HEADS + name in new}
+        others = (name for name in names if HEADS + name not in new)
+        return found | _open_refs(self.look_up(ref, name) for name in others)
 
     # --- oids ----------------------------------------------------------------------------------
 
@@ -236,14 +247,14 @@ class Dependencies:
 
     # --- who waits for whom --------------------------------------------------------------------
 
-    def _waited_for(self, ref: str) -> set[str]:
+    def _waited_for(self, ref: str, new: Container[str] = ()) -> set[str]:
         """What a task waits for now: what it depends on, and the end of its children."""
         tip = self._scan.tip(ref)
         if tip is None or not tip.actionable:
             return set()
         thread = self._threads.of(tip.oid)
         names = thread.depends_on if thread is not None else ()
-        found = _open_refs(self.look_up(ref, name) for name in names)
+        found = self._named(ref, names, new)
         for child in self._scan.children(ref):
             started = self._scan.tip(child)
             if started is not None and started.actionable:

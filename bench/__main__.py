@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bench import (
     chain,
+    dependencies,
     hook,
     idle_remote,
     large,
@@ -42,6 +43,8 @@ ROWS: Mapping[str, Callable[[Context], list[Row]]] = {
     "remote-idle": idle_remote.rows,
     "renewals": renewals.rows,
     "woken": woken.rows,
+    "plan-policies": dependencies.plan_rows,
+    "release": dependencies.release_rows,
 }
 
 _BEGIN, _END = "<!-- the table: python -m bench --save -->", "<!-- end of the table -->"

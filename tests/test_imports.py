@@ -76,7 +76,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("beside",),
     ("family",),
     ("rulings",),
-    ("facts", "respond", "barred"),
+    ("facts", "respond", "barred", "beginnings"),
     ("commitments",),
     ("verify",),
     ("declared",),

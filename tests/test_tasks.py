@@ -157,12 +157,66 @@ def test_from_names_where_a_new_branch_starts(repo: GitRepo) -> None:
     assert repo.git("rev-parse", f"{written.oid}^") == base
 
 
-def test_what_it_waits_for_is_written_as_full_oids(repo: GitRepo) -> None:
+def dependencies(repo: GitRepo, oid: str) -> list[str]:
+    found = [value for _, value in repo.trailers(oid) if value.startswith("depends-on: ")]
+    return [value.removeprefix("depends-on: ") for value in found]
+
+
+def test_a_commit_that_is_waited_for_is_pinned_and_a_branch_stays_a_branch(repo: GitRepo) -> None:
+    first, second = asked(repo, branch="first"), asked(repo, branch="second")
+    repo.git("tag", "-m", "x", "annotated", "second")
+    written = asked(repo, after=["first", "refs/heads/first", first.oid[:10], "annotated"])
+    assert dependencies(repo, written.oid) == ["first", first.oid, second.oid]
+    last = asked(repo, extra=[f"aynig: depends-on: {first.oid[:7]}"], after=["second"])
+    assert dependencies(repo, last.oid) == ["second", first.oid]
+
+
+def test_a_branch_of_a_remote_that_is_waited_for_has_to_be_known(
+    repo: GitRepo, bare: GitRepo
+) -> None:
+    asked(bare, branch="job")
+    repo.git("remote", "add", "origin", str(bare.path))
+    with pytest.raises(UsageError, match="no branch 'job' of the remote 'origin'"):
+        asked(repo, after=["origin:job"])
+    repo.git("fetch", "--quiet", "origin")
+    assert dependencies(repo, asked(repo, after=["origin:job"]).oid) == ["origin:job"]
+
+
+def test_a_task_that_would_wait_for_itself_is_refused(repo: GitRepo) -> None:
     first = asked(repo, branch="first")
-    repo.git("tag", "-m", "x", "annotated", "first")
-    written = asked(repo, after=["first", first.oid[:10], "annotated"])
-    depends = [value for key, value in repo.trailers(written.oid) if "depends-on" in value]
-    assert depends == [f"depends-on: {first.oid}"] * 3
+    asked(repo, branch="second", after=["first"])
+    before = repo.git("for-each-ref")
+    wrongs: list[tuple[dict[str, Any], str]] = [
+        ({"branch": "first", "after": ["first"]}, "waits for itself: first -> first"),
+        ({"branch": "first", "after": [first.oid]}, "would wait for itself"),
+        ({"branch": "first", "after": ["second"]}, "waits for itself: first -> second -> first"),
+        (
+            {"branch": "child", "after": ["first"], "extra": ["aynig: parent: first"]},
+            "waits for itself: child -> first -> child",
+        ),
+    ]
+    for wrong, error in wrongs:
+        with pytest.raises(UsageError, match=error):
+            asked(repo, **wrong)
+    assert repo.git("for-each-ref") == before
+
+
+def test_a_commit_that_no_branch_has_is_not_waited_for(repo: GitRepo) -> None:
+    lost = asked(repo, branch="lost").oid
+    repo.git("branch", "-D", "lost")
+    with pytest.raises(UsageError, match="on no branch"):
+        asked(repo, after=[lost])
+
+
+@pytest.mark.parametrize(("state", "says"), [("go", True), ("done", False)])
+def test_a_task_on_top_of_one_that_goes_on_says_that_it_begins(
+    repo: GitRepo, state: str, *, says: bool
+) -> None:
+    asked(repo, branch="first", state=state)
+    written = asked(repo, branch="second", start="first")
+    assert (("aynig", "begins: task") in repo.trailers(written.oid)) == says
+    again = asked(repo, branch="second")
+    assert ("aynig", "begins: task") not in repo.trailers(again.oid)
 
 
 def test_fields_and_trailers_are_written_as_asked(repo: GitRepo) -> None:

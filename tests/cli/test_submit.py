@@ -59,7 +59,8 @@ def test_all_that_can_be_asked_for_is_in_the_commit(aynig: Shell) -> None:
         ("aynig", "go"),
         ("aynig", "assigned-to: bob"),
         ("aynig", "priority: 5"),
-        ("aynig", f"depends-on: {first}"),
+        ("aynig", "depends-on: first"),
+        ("aynig", "begins: task"),
         ("Ticket", "#7"),
     ]
     assert aynig.repo.git("rev-parse", "task^") == first
@@ -101,3 +102,111 @@ def test_without_an_identity(aynig: Shell) -> None:
     said = aynig.process("submit", "go", "-b", "task", **nobody)
     assert said.status == 0, said.err
     assert aynig.repo.git("log", "-1", "--format=%an", "task") == "aynig"
+
+
+# --- plans ---------------------------------------------------------------------------------------
+
+PLAN = """
+tasks:
+  - name: load
+    state: go
+    body: Load it.
+    after: [fetch, {first}]
+    to: coder
+    priority: 5
+    deadline: 2h
+    resource: db
+    fields: {{meta-month: 5}}
+  - {{name: fetch, state: go, branch: jobs/fetch}}
+"""
+
+
+def test_a_plan_is_begun_as_a_whole(aynig: Shell) -> None:
+    first = aynig("submit", "go", "-b", "first", "--json").rows[0]["oid"]
+    (aynig.repo.path / "plan.yaml").write_text(PLAN.format(first=first[:9]))
+    said = aynig("submit", "--file", "plan.yaml")
+    assert (said.status, said.err) == (0, "")
+    assert said.lines == [
+        f"jobs/fetch {aynig.repo.tip('jobs/fetch')}",
+        f"load {aynig.repo.tip('load')}",
+    ]
+    assert aynig.repo.trailers("load") == [
+        ("aynig", "go"),
+        ("aynig", "assigned-to: coder"),
+        ("aynig", "depends-on: jobs/fetch"),
+        ("aynig", f"depends-on: {first}"),
+        ("aynig", "priority: 5"),
+        ("aynig", "deadline: 2h"),
+        ("aynig", "resource: db"),
+        ("aynig", "meta-month: 5"),
+    ]
+    assert aynig.repo.git("rev-parse", "load^") == aynig.repo.tip()
+
+
+def test_a_plan_is_read_from_standard_input_and_told_as_json(aynig: Shell) -> None:
+    text = b"tasks: [{name: a, state: go}, {name: b, state: review, from: main}]"
+    said = aynig.process("submit", "-F", "-", "--json", stdin=text)
+    assert said.status == 0, said.err
+    assert said.rows == [
+        {"name": "a", "branch": "a", "oid": aynig.repo.tip("a"), "state": "go"},
+        {"name": "b", "branch": "b", "oid": aynig.repo.tip("b"), "state": "review"},
+    ]
+
+
+def test_hundreds_of_tasks_are_begun_at_once(aynig: Shell) -> None:
+    rows = [f"  - {{name: t/{n}, state: go, after: [t/{n + 1}]}}" for n in range(300)]
+    (aynig.repo.path / "plan").write_text(
+        "\n".join(["tasks:", *rows, "  - {name: t/300, state: go}"])
+    )
+    said = aynig("submit", "-F", "plan")
+    assert (said.status, len(said.lines)) == (0, 301)
+    assert len(aynig.repo.git("for-each-ref", "refs/heads/t/").splitlines()) == 301
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("tasks: [{name: a, state: go}, {name: taken, state: go}]", "the branch 'taken' exists"),
+        ("tasks: [{name: a, state: go}, {name: taken/b, state: go}]", "beside the branch 'taken'"),
+        ("tasks: [{name: a, state: go}, {name: in, state: go}]", "beside the branch 'in/folder'"),
+        ("tasks: [{name: a, state: go, after: nowhere}]", "no commit 'nowhere' to wait for"),
+        ("tasks: [{name: a, state: go, after: main}]", "carries no state"),
+        ("tasks: [{name: a, state: go, from: nowhere}]", "there is no commit 'nowhere'"),
+        ("tasks: [{name: a, state: go}, {name: b, state: Go}]", "expected a state"),
+        (
+            "tasks: [{name: soon, state: go, after: taken}]",
+            "waits for itself: soon -> taken -> soon",
+        ),
+        ("Please fix the login form.", "expected"),
+    ],
+)
+def test_a_plan_with_anything_wrong_in_it_begins_nothing(
+    aynig: Shell, text: str, error: str
+) -> None:
+    aynig("submit", "go", "-b", "in/folder")
+    aynig.repo.commit("x\n\naynig: go\naynig: depends-on: soon\n", branch="taken")
+    before = aynig.repo.git("for-each-ref", "refs/heads/")
+    (aynig.repo.path / "plan").write_text(text)
+    said = aynig("submit", "-F", "plan")
+    assert (said.status, said.out) == (2, "")
+    assert error.replace("'", '"') in said.err.replace("'", '"')
+    assert "plan" in said.err or "waits for itself" in said.err
+    assert aynig.repo.git("for-each-ref", "refs/heads/") == before
+
+
+@pytest.mark.parametrize(
+    ("args", "error"),
+    [
+        ([], "there is no STATE"),
+        (["-m", "x"], "there is no STATE"),
+        (["-F", "plan", "--to", "bob"], "--to has no meaning for a plan"),
+        (["-F", "plan", "--after", "main"], "--after has no meaning for a plan"),
+    ],
+)
+def test_without_a_state_there_has_to_be_a_plan_and_nothing_else(
+    aynig: Shell, args: list[str], error: str
+) -> None:
+    (aynig.repo.path / "plan").write_text("tasks: [{name: a, state: go}]")
+    said = aynig("submit", *args)
+    assert (said.status, said.out) == (2, "")
+    assert error in said.err
