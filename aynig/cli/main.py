@@ -34,6 +34,7 @@ COMMANDS = {
     "judge": "Publish a hash of hidden scenarios, and reveal them later.",
     "audit": "Check what a task was verified by against what judges published.",
     "respond": "Inside a script: write the answer file.",
+    "child": "Inside a script: ask for a child of its task.",
     "set-state": "Commit the next state in the dialect dwp.",
     "set-working": "Take or renew the on-branch lease of the dialect dwp.",
     "check": "Check config.yaml and the scripts it needs; for hooks and CI.",
