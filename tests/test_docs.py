@@ -188,7 +188,8 @@ def test_each_run_that_is_shown_has_an_id_as_runs_have() -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_page_that_should_show_json_can(name: str) -> None:
-    reporting = set(COMMANDS) - {"daemon", "respond", "hooks", "judge", "set-state", "set-working"}
+    silent = {"daemon", "respond", "child", "hooks", "judge", "set-state", "set-working"}
+    reporting = set(COMMANDS) - silent
     command = cli.get_command(click.Context(cli), name)
     assert command is not None
     options = {option for parameter in command.params for option in parameter.opts}

@@ -18,6 +18,7 @@ import pytest
 
 from aynig.config import parse_workflow
 from aynig.model import ENDED_STATES, HELD_STATES
+from aynig.planfile import parse_plan
 from tests.stage import daemon
 from tests.test_docs import PAGES, ROOT, page
 from tests.world import GitRepo, wait_for
@@ -405,3 +406,21 @@ def test_the_commands_for_scripts_in_dwp(shell: Shell, repo: GitRepo) -> None:
     assert repo.message("main^").startswith("Ready\n\nWhat was found\n\ndwp-state: review\n")
     found = dict(repo.trailers("main"))
     assert (found["dwp-origin-state"], found["dwp-lease-seconds"]) == ("review", "900")
+
+
+# --- docs/fan-out.md -------------------------------------------------------------------------
+
+
+def test_the_example_of_fan_out_comes_together(shell: Shell, repo: GitRepo) -> None:
+    config, split = blocks("docs/fan-out.md")[0], blocks("docs/fan-out.md")[1]
+    work = '#!/bin/sh\necho x >"$AYNIG_BRANCH"\n'
+    scripts = {"split": split, "review": work, "sum-up": work, "collect": work}
+    files = {f".aynig/{name}": text for name, text in scripts.items()}
+    repo.commit("scripts", files={".aynig/config.yaml": config, **files})
+    repo.sync()
+    shell.run("aynig submit split -b task && aynig run", repo.path)
+    assert repo.state("task") == "done"
+    assert "it is in" in shell.run(blocks("docs/fan-out.md")[3], repo.path)
+    names = [task.name for task in parse_plan(blocks("docs/fan-out.md")[2], "plan").tasks]
+    assert names == ["api", "report"]
+    assert parse_workflow(blocks("docs/fan-out.md")[4].encode(), where="x").of("watch").on_child
