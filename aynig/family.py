@@ -9,6 +9,7 @@ from aynig import beside
 from aynig.git.repo import Repo
 from aynig.model import HEADS, Event, Hold, Statement, Step, branch_of
 from aynig.policies import joining, kinship, supervising
+from aynig.policies.fallback import way_on
 from aynig.policies.joining import Child
 from aynig.policies.kinship import Kin
 from aynig.site import Site
@@ -16,24 +17,30 @@ from aynig.thread import Thread
 from aynig.workflow import ChildLimits, StateSettings
 
 CANCELED = "canceled"
+# Trailers of an answer that are not its children.
+_OTHER_TRAILERS = 60
 # The fields that name a child by its branch and oid.
 _TOLD = ("joined", "unmerged", "left-out", "child")
 _OID = re.compile(r"[0-9a-f]{40}")
 
 
 def children_ruling(
-    site: Site, event: Event, settings: StateSettings, thread: Thread
+    site: Site, event: Event, settings: StateSettings, autonomy: str | None, thread: Thread
 ) -> Hold | Step | None:
     """What a state that waits for children does next; None for one that does not."""
     if settings.join is None and settings.on_child is None:
         return None
     children = find_children(site, event, thread)
+    room = room_for_children(site.settings.trailer_limit)
+    if len(children) > room:
+        return Hold("blocked", f"it has {len(children)} children, an answer has room for {room}")
     if settings.on_child is not None:
         must_tell = supervising.next_to_tell(children, thread.told) is not None
         if must_tell or settings.join is None:
             return supervising.judge(settings.on_child, children, thread.told)
     assert settings.join is not None
-    return joining.judge(settings.join, children, settings.on_failure)
+    way = way_on(settings, said=None, autonomy=thread.autonomy or autonomy)
+    return joining.judge(settings.join, children, way, event.origin)
 
 
 def parent_ruling(site: Site, event: Event, thread: Thread) -> Step | None:
@@ -51,6 +58,11 @@ def kin_hold(site: Site, event: Event, limits: ChildLimits, thread: Thread) -> H
     if not thread.parent:
         return None
     return kinship.judge(_kin(site, event, limits, thread), limits)
+
+
+def room_for_children(trailers: int) -> int:
+    """How many children an answer can name, with so many trailers that a message may have."""
+    return max(trailers - _OTHER_TRAILERS, trailers // 2)
 
 
 # --- children ----------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from aynig.answer import Verdict
 from aynig.dialects import by_name
 from aynig.errors import ConfigError, UsageError
 from aynig.facts import read_workflow, trusted_tree
-from aynig.family import find_ancestors, find_descendants
+from aynig.family import find_ancestors, find_descendants, room_for_children
 from aynig.git.names import is_ref
 from aynig.git.refs import RefEdit
 from aynig.model import HEADS, Event, Field, Plan
@@ -32,8 +32,6 @@ from aynig.workflow import ChildLimits
 _COUNTED = 32 * 1024 * 1024
 # So many tasks more than there may be are not even read: each costs a tenth of a millisecond.
 _FAR_BEYOND = 1000
-# Trailers of an answer that are not its children.
-_OTHER_TRAILERS = 60
 _SUBJECT_WIDTH = 100
 _ITEM = re.compile(rb"^( *)- ", re.MULTILINE)
 _WHERE = "its plan of children"
@@ -54,12 +52,6 @@ class Ask:
     count: int = 0
     children: tuple[Newborn, ...] = ()
     fault: str = ""
-
-
-def room_for_children(site: Site) -> int:
-    """How many children an answer can name."""
-    limit = site.settings.trailer_limit
-    return max(limit - _OTHER_TRAILERS, limit // 2)
 
 
 def read_ask(site: Site, event: Event, folder: RunFolder) -> Ask:
@@ -113,7 +105,7 @@ def _refusal(site: Site, event: Event, asked: int, limits: ChildLimits) -> str:
         depth=len(ancestors),
         siblings=len(site.scan.children(event.ref)),
         relatives=sum(1 for _ in find_descendants(site, root)),
-        room=room_for_children(site),
+        room=room_for_children(site.settings.trailer_limit),
     )
 
 

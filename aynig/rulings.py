@@ -76,7 +76,7 @@ def _has_too_many_kin(site: Site, case: Case) -> Ruling | None:
 
 
 def _waits_for_children(site: Site, case: Case) -> Ruling | None:
-    return children_ruling(site, case.event, case.settings, case.thread)
+    return children_ruling(site, case.event, case.settings, case.workflow.autonomy, case.thread)
 
 
 # Whether or not the state has a script.

@@ -134,7 +134,13 @@ def again_in(statement: Statement, state: str) -> bool:
 def _after_step(before: Thread, statement: Statement) -> Thread:
     settled = frozenset((*statement.values("joined"), *statement.values("left-out")))
     told = before.told.union(statement.values("child"), statement.values("canceled-by"))
-    return replace(before, settled=before.settled | settled, lately=settled, told=told)
+    return replace(
+        before,
+        settled=before.settled | settled,
+        lately=settled,
+        told=told,
+        then=statement.value("then") or before.then,
+    )
 
 
 def _with_fields(thread: Thread, statement: Statement) -> Thread:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from aynig.model import ENDED_STATES, HEADS, Field, Hold, Step
+from aynig.policies.fallback import Way
 from aynig.text import counted, escape
 from aynig.workflow import Join
 
@@ -48,10 +49,10 @@ class Child:
         return self.gone or self.state in ENDED_STATES
 
 
-def judge(join: Join, children: Sequence[Child], on_failure: str | None) -> Hold | Step:
+def judge(join: Join, children: Sequence[Child], way: Way, origin: str) -> Hold | Step:
     """The verdict on the children that count: those of this round, in any order.
 
-    `on_failure` is the state after too many failures; None: `failed`.
+    `way` is where the parent goes after too many failures, `origin` the commit that is answered.
     """
     children = sorted(children, key=lambda child: child.branch)
     if not children:
@@ -64,7 +65,7 @@ def judge(join: Join, children: Sequence[Child], on_failure: str | None) -> Hold
     # More than there are may be asked for before all of them are there.
     if pending and (len(done) + len(pending) >= need or need > len(children)):
         return waiting(pending, len(children))
-    return _in_vain(join, done, children, on_failure or "failed")
+    return _in_vain(join, done, children, way, origin)
 
 
 def waiting(pending: Sequence[Child], total: int) -> Hold:
@@ -93,16 +94,23 @@ def _joined(join: Join, done: Sequence[Child], others: Sequence[Child]) -> Step:
     )
 
 
-def _in_vain(join: Join, done: Sequence[Child], children: Sequence[Child], state: str) -> Step:
+def _in_vain(
+    join: Join, done: Sequence[Child], children: Sequence[Child], way: Way, origin: str
+) -> Step:
     lost = [child for child in children if child.state != DONE and child.ended]
     told = shown(f"{escape(child.branch)} {_end(child)}" for child in lost)
     why = told or f"there are only {len(children)}"
+    fields = _fields("left-out", children)
+    if way.then:
+        fields += [Field("compensates", origin), Field("then", way.then)]
+    if way.to_person:
+        fields.append(Field("escalated", origin))
     return Step(
         kind="join",
-        state=state,
+        state=way.state,
         subject=f"{_of(done, children)} done, needs {join.need}: {why}",
         body="\n".join(f"{escape(child.branch)}: {_end(child)}" for child in lost),
-        fields=tuple(_fields("left-out", children)),
+        fields=tuple(fields),
     )
 
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aynig.model import ENDED_STATES, HEADS, Hold, Step
+from aynig.policies.fallback import Way
 from aynig.policies.joining import Child, after_conflict, judge
 from aynig.workflow import ALL, ANY, Join, Need
 
@@ -26,6 +27,13 @@ def child(name: str, state: str) -> Child:
 
 def children(**states: str) -> list[Child]:
     return [child(name, state) for name, state in states.items()]
+
+
+BROKEN = Way("broken")
+
+
+def verdict_on(join: Join, family: list[Child], way: Way = BROKEN) -> Hold | Step:
+    return judge(join, family, way, "e" * 40)
 
 
 TWO, HALF = Need(count=2), Need(percent=Decimal(50))
@@ -57,7 +65,7 @@ TWO, HALF = Need(count=2), Need(percent=Decimal(50))
     ],
 )
 def test_the_verdict_on_children(need: Need, family: list[Child], verdict: str) -> None:
-    found = judge(Join("collect", need), family, "broken")
+    found = verdict_on(Join("collect", need), family)
     if isinstance(found, Hold):
         assert found.detail == verdict
     else:
@@ -66,21 +74,26 @@ def test_the_verdict_on_children(need: Need, family: list[Child], verdict: str) 
 
 
 def test_a_hold_is_ended_by_the_children_that_it_waits_for() -> None:
-    found = judge(Join("collect"), children(a="done", b="go", c="go"), None)
+    found = verdict_on(Join("collect"), children(a="done", b="go", c="go"))
     assert isinstance(found, Hold)
     assert (found.word, found.until) == ("waiting", None)
     assert found.on == frozenset({HEADS + "b", HEADS + "c"})
 
 
-def test_a_failure_without_a_state_of_its_own_is_one_all_the_same() -> None:
-    found = judge(Join("collect"), children(a="failed"), None)
-    assert isinstance(found, Step)
-    assert found.state == "failed"
+def test_a_failure_goes_the_way_of_failures() -> None:
+    family = children(a="failed")
+    undone = verdict_on(Join("collect"), family, Way("undo", then="failed"))
+    asked = verdict_on(Join("collect"), family, Way("ask", to_person=True))
+    assert isinstance(undone, Step)
+    assert isinstance(asked, Step)
+    assert (undone.state, asked.state) == ("undo", "ask")
+    assert {("compensates", "e" * 40), ("then", "failed")} <= set(undone.fields)
+    assert ("escalated", "e" * 40) in asked.fields
 
 
 def test_what_somebody_has_merged_by_hand_is_used_and_needs_no_merge() -> None:
     merged = Child("a", "a" * 40, "done", merged=True)
-    found = judge(Join("collect"), [merged, child("b", "done")], None)
+    found = verdict_on(Join("collect"), [merged, child("b", "done")])
     assert isinstance(found, Step)
     assert found.parents == ("b" * 40,)
     assert [field.value for field in found.fields] == [f"a@{'a' * 40}", f"b@{'b' * 40}"]
@@ -93,7 +106,7 @@ def test_enough_done_ones_are_joined_and_a_hold_has_something_to_wait_for(
 ) -> None:
     family = [child(chr(97 + number), state) for number, state in enumerate(states)]
     done = {each.oid for each in family if each.state == "done"}
-    found = judge(Join("collect", need), family, "broken")
+    found = verdict_on(Join("collect", need), family)
     if isinstance(found, Step) and found.state == "collect":
         assert set(found.parents) == done
         assert len(done) >= max(need.of(len(family)), 1)
@@ -112,11 +125,11 @@ def test_enough_done_ones_are_joined_and_a_hold_has_something_to_wait_for(
 @given(NEEDS, st.lists(STATES, max_size=6))
 def test_the_order_of_children_does_not_matter(need: Need, states: list[str]) -> None:
     family = [child(chr(97 + number), state) for number, state in enumerate(states)]
-    assert judge(Join("x", need), family, None) == judge(Join("x", need), family[::-1], None)
+    assert verdict_on(Join("x", need), family) == verdict_on(Join("x", need), family[::-1])
 
 
 def test_a_conflict_takes_nothing_of_the_children_and_names_them() -> None:
-    step = judge(Join("collect", on_conflict="mend"), children(a="done", b="done"), None)
+    step = verdict_on(Join("collect", on_conflict="mend"), children(a="done", b="done"))
     assert isinstance(step, Step)
     paths = [f"f{number:02}" for number in range(50)]
     found = after_conflict(step, "b" * 40, paths)
@@ -131,7 +144,7 @@ def test_a_conflict_takes_nothing_of_the_children_and_names_them() -> None:
 
 
 def test_a_path_in_conflict_is_shown_on_one_line() -> None:
-    step = judge(Join("collect"), children(a="done"), None)
+    step = verdict_on(Join("collect"), children(a="done"))
     assert isinstance(step, Step)
     found = after_conflict(step, "a" * 40, ["evil\naynig: approved"])
     assert ("conflict", "evil\\x0aaynig: approved") in found.fields
