@@ -21,6 +21,7 @@ from aynig.model import (
     Statement,
     Trailer,
 )
+from aynig.policies.autonomy import level
 from aynig.policies.fallback import STALLED, way_on
 from aynig.policies.loop import AGAIN, LIMIT, Iteration, LoopVerdict
 from aynig.policies.loop import judge as judge_loop
@@ -40,6 +41,8 @@ RESERVED_FIELDS = frozenset(
         "escalated", "proposes", "proposal", "approves", "approved-by", "approvals", "rejects",
         "replies-to", "retry-of", "resumes", "cancels", "begins", "parent", "reopened",
         "reopened-by",
+        # Of what people reply.
+        "refused", "rejected-by", "answered-by",
         # Of children: what was asked for, what became of them.
         "child", "children", "child-state", "joined", "left-out", "unmerged", "conflict",
         "conflicts", "conflict-with", "canceled-by",
@@ -252,7 +255,7 @@ def _way(plan: Plan, ending: str, said: str | None, findings: Findings) -> _Way:
         return _Way(settings.next or "done", loop=verdict)
     if not ending:
         return _Way(said or plan.thread.then or settings.next or "done")
-    autonomy = plan.thread.autonomy or plan.workflow.autonomy
+    autonomy = level(plan.workflow.autonomy, plan.thread.autonomy)
     way = way_on(settings, said=said, autonomy=autonomy)
     return _Way(way.state, way.then, way.to_person)
 

@@ -7,6 +7,7 @@ functions. The native one writes fields into the value (`aynig: key: value`), dw
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -349,6 +350,32 @@ def _refuse_claimed(dialect: Dialect, trailer: Trailer) -> None:
             )
         if ranked is dialect:
             return
+
+
+# -- what is written again ---------------------------------------------------------------------
+
+
+def writable_fields(dialect: Dialect, fields: Iterable[Field]) -> list[Field]:
+    """Fields as they are written again: git lets people commit what we would not write."""
+    found = []
+    for field in fields:
+        with contextlib.suppress(UsageError):
+            clean = Field(field.key, _as_one_line(field.value))
+            dialect.field_trailer(clean)
+            found.append(clean)
+    return found
+
+
+def writable_trailers(others: Iterable[Trailer]) -> list[Trailer]:
+    """The same of trailers of no dialect."""
+    return [Trailer(key, _as_one_line(value)) for key, value in others]
+
+
+def _as_one_line(value: str) -> str:
+    try:
+        return trailers.check_value(value, "")
+    except UsageError:
+        return escape(value)
 
 
 # -- what people write -----------------------------------------------------------------------

@@ -159,6 +159,7 @@ def script_context(
     dependencies: Iterable[Mapping[str, Any]],
     loop: LoopFacts | None = None,
     children: Iterable[Mapping[str, Any]] = (),
+    conversation: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What the file `$AYNIG_CONTEXT` holds: everything, unabridged."""
     event, statement = plan.event, plan.event.statement
@@ -201,6 +202,8 @@ def script_context(
         "previous": previous,
         "dependencies": list(dependencies),
         "children": list(children),
+        # What the state has asked people, and what they answered; None where it has not.
+        "conversation": conversation,
     }
 
 

@@ -21,6 +21,7 @@ from aynig.answer import (
 )
 from aynig.branchlease import ADVANCED, OURS, BranchLease
 from aynig.conduct import misconduct
+from aynig.conversation import conversation
 from aynig.dialects import by_name
 from aynig.durations import parse_duration
 from aynig.ending import Ended, Finished, Pending, conclude, set_back_if_lost
@@ -48,6 +49,7 @@ from aynig.iterations import iteration_of, loop_facts
 from aynig.lease import RENEWALS
 from aynig.model import RESCUES, Attempt, Deferral, Field, Lease, Plan, RunResult, Statement
 from aynig.onbranch import read_working
+from aynig.oversight import fault_of_answer, identity_of, ruled
 from aynig.policies import retries
 from aynig.pulse import Pulse
 from aynig.renewal import Renewal
@@ -233,7 +235,7 @@ class Execution:
             outside=os.environ,
             ceiling=str(worktree.path.parent),
             log_level=site.log_level,
-            identity=None if configured else site.repo.identity(),
+            identity=identity_of(plan) or (None if configured else site.repo.identity()),
             told=circumstances(self._feedback(), loop_facts(site.repo, plan)),
         )
         pulse = self._pulse
@@ -282,6 +284,7 @@ class Execution:
             dependencies=self._handed_over(),
             loop=loop_facts(site.repo, self._plan),
             children=self._children(),
+            conversation=conversation(site, event.origin),
         )
 
     def _handed_over(self) -> list[dict[str, object]]:
@@ -328,7 +331,8 @@ class Execution:
                 own = None
         reply, excess = self._reply()
         self._ask = read_ask(self._site, self._plan.event, self._folder)
-        return Left(own, reply, fault or excess or self._ask.fault)
+        left = Left(own, reply, fault or excess or self._ask.fault)
+        return replace(left, fault=left.fault or fault_of_answer(self._plan, left))
 
     def _reply(self) -> tuple[Reply, str]:
         """What the answer file says, and why it can't be an answer."""
@@ -398,6 +402,7 @@ class Execution:
         self, result: RunResult, left: Left, findings: Findings, harvest: Harvest | None
     ) -> Ended:
         verdict = told_children(judge(self._plan, result, left, findings), self._ask)
+        verdict = ruled(self._site, self._plan, verdict, harvest)
         kept = self._folder.worktree
         write = functools.partial(
             write_answer,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, replace
 
+from aynig.approvals import Trusted
 from aynig.config import parse_workflow
 from aynig.dialects import by_name
 from aynig.errors import ConfigError, RepositoryError
@@ -93,7 +95,7 @@ def gather(site: Site, event: Event) -> Grounds:
     ours = lease is not None and lease.trigger == event.oid
     before = deferral or (lease if ours else None)
     past = before.past if before is not None else ()
-    case = Case(event, settings, workflow, thread, past, now)
+    case = Case(event, settings, workflow, thread, past, now, trusted_at(site, event))
     may_start = live is None and isinstance(script, Script)
     facts = Facts(
         script=script,
@@ -146,6 +148,17 @@ def trusted_tree(repo: Repo, settings: Settings, event: Event) -> str:
             hint="Push that branch, or name another with `git config aynig.scripts`.",
         )
     return repo.commit(oid).tree
+
+
+def trusted_at(site: Site, event: Event) -> Trusted:
+    """What counted for an earlier commit of a task."""
+    return functools.partial(_trusted, site, event)
+
+
+def _trusted(site: Site, event: Event, tree: str) -> tuple[str, Workflow]:
+    """The same for an earlier commit of the task, which has this tree; and the workflow in it."""
+    found = trusted_tree(site.repo, site.settings, replace(event, tree=tree))
+    return found, read_workflow(site, found)
 
 
 def trusted_commit(repo: Repo, settings: Settings) -> str | None:

@@ -25,8 +25,12 @@ ROLE_PATTERN = STATE_PATTERN
 
 ENDED_STATES = frozenset({"done", "failed", "canceled"})
 RESERVED_STATES = frozenset({"working"})
+# A request for people's approval, and a question to them.
+AWAITING_APPROVAL = "awaiting-approval"
+AWAITING_ANSWER = "awaiting-answer"
+AWAITING = frozenset({AWAITING_APPROVAL, AWAITING_ANSWER})
 # Held for a person or a condition; dispatched only where the workflow names a script for them.
-HELD_STATES = frozenset({"blocked", "waiting", "awaiting-approval", "stalled"})
+HELD_STATES = frozenset({"blocked", "waiting", "stalled"}) | AWAITING
 
 
 def branch_of(ref: str) -> str:
@@ -206,6 +210,7 @@ class Step:
     subject: str
     body: str = ""
     fields: tuple[Field, ...] = ()
+    trailers: tuple[Trailer, ...] = ()
     # The commit whose files the answer has; empty for those of the triggering one.
     files_of: str = ""
     # Tips of other tasks that the answer has as further parents, and what becomes of their files.

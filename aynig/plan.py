@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 from aynig.durations import format_duration
 from aynig.model import (
+    AWAITING_ANSWER,
+    AWAITING_APPROVAL,
     ENDED_STATES,
     HELD_STATES,
     NO_SCRIPT,
@@ -34,6 +36,7 @@ from aynig.workflow import StateSettings, Workflow
 # How soon a hold that no ref change ends is looked at again; doubled from look to look.
 FIRST_RECHECK = 1.0
 LONGEST_RECHECK = 10.0
+_QUESTION_WIDTH = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +141,26 @@ def _state_without_script(event: Event, facts: Facts) -> Hold | None:
     if event.state == "stalled" and run:
         again = f"`aynig retry {operand(event.branch)}` runs it again"
         return Hold(event.state, f"run {escape(run)} was not brought to its end: {again}")
-    return Hold(event.state, "held for a person or a condition")
+    return Hold(event.state, _what_people_do(event))
+
+
+def _what_people_do(event: Event) -> str:
+    """What a person may do about a task that is held for one."""
+    statement = event.statement
+    proposes = statement.value("proposes")
+    if event.state == AWAITING_ANSWER and statement.value("question"):
+        asked = shorten(escape(statement.value("question") or ""), _QUESTION_WIDTH)
+        return f"{asked} `aynig answer {operand(event.branch)} -m TEXT`"
+    if event.state != AWAITING_APPROVAL or not proposes:
+        return "held for a person or a condition"
+    counted, refused = statement.value("approvals"), statement.value("refused")
+    beside = [f"{escape(counted)} approvals"] if counted else []
+    beside += [f"the last does not count: {escape(refused)}"] if refused else []
+    told = f" ({'; '.join(beside)})" if beside else ""
+    return (
+        f"asks for {escape(proposes)}{told}: `aynig approve {operand(event.branch)}` or "
+        f"`aynig reject {operand(event.branch)} -m WHY`"
+    )
 
 
 def _copy_hold(event: Event, facts: Facts) -> Hold | None:

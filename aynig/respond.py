@@ -130,7 +130,7 @@ def write_step(repo: Repo, plan: Plan, lease: Lease, step: Step, *, executed_by:
             Field("executed-by", executed_by),
             Field("step", step.kind),
         ],
-        (),
+        _foreign(step.trailers),
         shorten(f"{subject}: {step.subject}" if step.subject else subject, SUBJECT_WIDTH),
         step.body,
     )
@@ -267,14 +267,20 @@ def write_state(
         unique=True,
     )
     checkout = find_checkout(repo, ref) if files_of and old else None
+    at_hand = landing(repo, checkout, old, oid) if checkout and old else contextlib.nullcontext()
+    with at_hand:
+        move_branch(store, ref, old, oid)
+    return oid
+
+
+def move_branch(store: Refs, ref: str, old: str | None, oid: str) -> None:
+    """Put a person's commit on a branch; UserError where that is no longer at `old`."""
     try:
-        with landing(repo, checkout, old, oid) if checkout and old else contextlib.nullcontext():
-            store.commit([RefEdit(ref, old, oid)])
+        store.commit([RefEdit(ref, old, oid)])
     except RefMoved as error:
         raise UserError(
             f"{branch_of(ref)} has moved meanwhile: {error}", hint="Look at it and try again."
         ) from error
-    return oid
 
 
 def state_subject(event: Event, state: str, why: str) -> str:

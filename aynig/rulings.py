@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from aynig import approvals
+from aynig.approvals import Trusted
 from aynig.family import children_ruling, kin_hold, parent_ruling
 from aynig.model import Attempt, Event, Hold, Step
 from aynig.policies import breaker, dependencies
@@ -16,6 +18,10 @@ from aynig.policies.breaker import Streak
 from aynig.site import Site
 from aynig.thread import Thread
 from aynig.workflow import StateSettings, Workflow
+
+
+def _untrusted(tree: str) -> tuple[str, Workflow]:
+    return tree, Workflow()
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +35,8 @@ class Case:
     # The attempts at this very commit that failed.
     past: tuple[Attempt, ...]
     now: float
+    # What counted for an earlier commit of the task, by the tree of that.
+    trusted: Trusted = _untrusted
 
 
 Ruling = Hold | Step
@@ -79,14 +87,28 @@ def _waits_for_children(site: Site, case: Case) -> Ruling | None:
     return children_ruling(site, case.event, case.settings, case.workflow.autonomy, case.thread)
 
 
+def _reply(site: Site, case: Case) -> Ruling | None:
+    return approvals.of_reply(site, case.event, case.trusted)
+
+
+def _people_only(site: Site, case: Case) -> Ruling | None:
+    return approvals.only_people(site, case.event, case.workflow)
+
+
+def _approval(site: Site, case: Case) -> Ruling | None:
+    return approvals.before(site, case.event, case.settings, case.thread, case.trusted)
+
+
 # Whether or not the state has a script.
 _FIRST: tuple[Question, ...] = (
     _is_canceled_with_its_parent,
     _has_too_many_kin,
+    _reply,
+    _people_only,
     _waits_for_children,
 )
 # Of a run that could start now.
-_LAST: tuple[Question, ...] = (_dependencies, _breaker)
+_LAST: tuple[Question, ...] = (_dependencies, _approval, _breaker)
 
 
 def first_ruling(site: Site, case: Case) -> Ruling | None:

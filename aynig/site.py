@@ -42,7 +42,7 @@ from aynig.text import quote, shell_word
 from aynig.threads import Threads
 from aynig.upstream import Dependencies
 
-_TASK_COMMAND = re.compile(r"`(aynig (?:retry|cancel) [^`]+)`")
+_TASK_COMMAND = re.compile(r"`(aynig (?:retry|cancel|approve|reject|answer) [^`]+)`")
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import time
 import unicodedata
@@ -21,12 +20,21 @@ from aynig.beginnings import (
     waits_for,
 )
 from aynig.branchlease import worked_on
-from aynig.dialects import AYNIG, DIALECTS, Dialect, by_name, check_state
+from aynig.dialects import (
+    AYNIG,
+    DIALECTS,
+    Dialect,
+    by_name,
+    check_state,
+    writable_fields,
+    writable_trailers,
+)
 from aynig.errors import RefMoved, UsageError, UserError
 from aynig.git import names
 from aynig.git.history import last_state_commit
 from aynig.git.repo import CommitInfo
 from aynig.model import (
+    AWAITING_APPROVAL,
     ENDED_STATES,
     HEADS,
     RESERVED_STATES,
@@ -40,11 +48,12 @@ from aynig.onbranch import read_working
 from aynig.planfile import PlanFile
 from aynig.respond import write_state
 from aynig.site import Site, limits_of
-from aynig.text import escape, operand, quote
+from aynig.text import escape, operand, quote, shorten
 from aynig.thread import unique
 from aynig.usage import KEYS
 
 _SLUG_WIDTH = 40
+_SUBJECT_WIDTH = 100
 _TRIES = 20
 # The field that names the tip that a retry was written on.
 _RETRY_OF = "retry-of"
@@ -255,7 +264,8 @@ def retry(site: Site, branch: str, start: str | None = None) -> Written:
     answered, its own. A tip that a retry wrote is not retried before it has run: of several at
     once, one counts.
     """
-    ref, info, tip = _tip(site, branch)
+    ref, info, tip = tip_of(site, branch)
+    _mind_request(site, branch, tip)
     if _live_lease(site, ref, info.oid) is not None:
         raise UserError(
             f"{escape(branch)} is running",
@@ -289,7 +299,7 @@ def retry(site: Site, branch: str, start: str | None = None) -> Written:
         body=failed.body,
         fields=[*_writable(dialect, failed.fields), Field(_RETRY_OF, info.oid)],
         files_of=good[0] if good is not None else None,
-        others=[Trailer(key, _one_line(value)) for key, value in failed.trailers],
+        others=writable_trailers(failed.trailers),
         dialect=dialect,
         limits=limits_of(site.settings),
     )
@@ -318,7 +328,8 @@ def _earlier(site: Site, branch: str, tip: str, start: str) -> tuple[str, Statem
 
 def resume(site: Site, branch: str) -> Written:
     """The same state again, as a person's word that it may go on: it closes a circuit breaker."""
-    ref, info, tip = _tip(site, branch)
+    ref, info, tip = tip_of(site, branch)
+    _mind_request(site, branch, tip)
     if tip.state in ENDED_STATES or tip.fault:
         what = "is malformed" if tip.fault else f"has ended: {tip.state}"
         raise UserError(
@@ -337,11 +348,20 @@ def resume(site: Site, branch: str) -> Written:
         subject=state_subject_of(tip, "resumed"),
         body=tip.body,
         fields=[*_writable(dialect, tip.fields), Field(_RESUMES, info.oid)],
-        others=[Trailer(key, _one_line(value)) for key, value in tip.trailers],
+        others=writable_trailers(tip.trailers),
         dialect=dialect,
         limits=limits_of(site.settings),
     )
     return Written(branch, oid, tip.state)
+
+
+def _mind_request(site: Site, branch: str, tip: Statement) -> None:
+    """UserError for a request: the same state again would ask for nothing any more."""
+    if tip.state == AWAITING_APPROVAL and tip.value("proposes"):
+        raise UserError(
+            f"{escape(branch)} waits for a reply to what it proposes",
+            hint=site.naming_remote(f"`aynig answer {operand(branch)} -m TEXT` has it done again."),
+        )
 
 
 def state_subject_of(tip: Statement, why: str) -> str:
@@ -364,22 +384,7 @@ def _has_run(site: Site, ref: str, info: CommitInfo) -> bool:
 
 
 def _writable(dialect: Dialect, fields: Iterable[Field]) -> list[Field]:
-    """Fields as they are written again: git lets people commit what we would not write."""
-    found = []
-    for field in fields:
-        if field.key not in _NOT_AGAIN:
-            with contextlib.suppress(UsageError):
-                clean = Field(field.key, _one_line(field.value))
-                dialect.field_trailer(clean)
-                found.append(clean)
-    return found
-
-
-def _one_line(value: str) -> str:
-    try:
-        return trailers.check_value(value, "")
-    except UsageError:
-        return escape(value)
+    return writable_fields(dialect, [field for field in fields if field.key not in _NOT_AGAIN])
 
 
 def _left_statement(site: Site, info: CommitInfo, tip: Statement) -> Statement | None:
@@ -418,7 +423,7 @@ def cancel(site: Site, branch: str, reason: str = "") -> tuple[Written, Lease | 
     Returns the lease of the run that was under way as well, if there was one.
     """
     for _ in range(_TRIES):
-        ref, info, tip = _tip(site, branch)
+        ref, info, tip = tip_of(site, branch)
         if tip.state in ENDED_STATES:
             raise UserError(
                 f"{escape(branch)} has ended already: {tip.state}",
@@ -453,7 +458,8 @@ def _live_lease(site: Site, ref: str, tip: str) -> Lease | None:
     return None
 
 
-def _tip(site: Site, branch: str) -> tuple[str, CommitInfo, Statement]:
+def tip_of(site: Site, branch: str) -> tuple[str, CommitInfo, Statement]:
+    """A task's ref, the commit at its tip, and what that says; UserError where it is none."""
     ref = HEADS + branch
     oid = site.repo.read_ref(ref)
     if oid is None:

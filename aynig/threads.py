@@ -83,6 +83,10 @@ class Threads:
         commit = self._told(oid)
         return self._answered(commit) if commit is not None else None
 
+    def told(self, oid: str) -> Told | None:
+        """A commit as the fold sees it; None where it carries no state, or can't be read."""
+        return self._told(oid)
+
     def _remember(self, oid: str, thread: Thread) -> None:
         with self._mutex:
             if len(self._known) >= _MOST:

@@ -32,13 +32,14 @@ _MADE_WORDS = {"shell_word", "operand", "_word"}
 # Numbers, oids and words of our own, and variables that were made by one of the above.
 _SAFE = {
     "add", "commit", "flag", "git", "message", "oid", "remote", "row.example", "row.key", "word",
-    "RESCUES",
+    "RESCUES", "old[:12]", "new[:12]",
 }  # fmt: skip
 # No command: a message of a commit, or the end of a sentence about a git that failed.
 _NO_COMMANDS = {
     "lease",
     "presence",
     "git.worktree",
+    "git.authorship",
     "git.command",
     "git.refs",
     "git.landings",

@@ -1,0 +1,71 @@
+"""What people keep in their hands of a run: who it commits as, and what its answer may be."""
+
+from __future__ import annotations
+
+import re
+import socket
+from dataclasses import replace
+
+from aynig.answer import Left, Verdict
+from aynig.approvals import MARK, approval_of, indented, room
+from aynig.git.differences import difference
+from aynig.git.repo import Identity
+from aynig.git.worktree import Harvest
+from aynig.model import AWAITING_APPROVAL, Plan
+from aynig.policies import autonomy, people
+from aynig.policies.approval import SCRIPTS_DOMAIN
+from aynig.proposing import proposed
+from aynig.site import Site
+
+_UNSHOWN = "(no files are shown)"
+_NOT_IN_HOSTS = re.compile(r"[^a-z0-9.-]+")
+
+
+def identity_of(plan: Plan) -> Identity | None:
+    """Who a script commits as; None where the workflow does not mind.
+
+    Where people approve, a script that commits as they do would make its work theirs.
+    """
+    agent = plan.workflow.agent(plan.settings.agent or "")
+    if agent is not None and agent.identity:
+        name, _, rest = agent.identity.partition("<")
+        return Identity.cleaned(name, rest.partition(">")[0])
+    if not _has_approvals(plan):
+        return None
+    host = _NOT_IN_HOSTS.sub("-", socket.gethostname().lower()).strip(".-") or "localhost"
+    state = plan.event.state
+    return Identity.cleaned(f"aynig {state}", f"{state}@{host}{SCRIPTS_DOMAIN}")
+
+
+def _has_approvals(plan: Plan) -> bool:
+    """May people have to approve something of this task, now or later?"""
+    states = [settings for _, settings in plan.workflow.states]
+    asks = any(settings.approval for settings in [*states, plan.workflow.defaults])
+    return asks or _level(plan) != autonomy.NEVER
+
+
+def _level(plan: Plan) -> str:
+    return autonomy.level(plan.workflow.autonomy, plan.thread.autonomy)
+
+
+def fault_of_answer(plan: Plan, left: Left) -> str:
+    """What is wrong with an answer that only people may give; empty where nothing is."""
+    said = left.own.state if left.own is not None else left.reply.state
+    return people.fault(said, plan.workflow.people_only, after=plan.event.state)
+
+
+def ruled(site: Site, plan: Plan, verdict: Verdict, harvest: Harvest | None) -> Verdict:
+    """The verdict, with the answer as a proposal or a question where people decide."""
+    state = plan.event.state
+    ruled = proposed(verdict, ran=state, settings=plan.settings, level=_level(plan))
+    if ruled.response.state != AWAITING_APPROVAL:
+        return ruled
+    tree = plan.event.tree
+    if harvest is not None and ruled.lands_commits:
+        tree = harvest.tree if ruled.succeeded else site.repo.commit(harvest.head).tree
+    show = approval_of(plan.workflow, state).show
+    shown = difference(site.repo, plan.event.tree, tree, show=show, most=room(site))
+    # The mark is there in any case: it ends the script's own words.
+    parts = [ruled.response.body.strip("\n"), MARK, indented(shown or _UNSHOWN)]
+    body = "\n\n".join(part for part in parts if part)
+    return replace(ruled, response=replace(ruled.response, body=body))

@@ -1,0 +1,73 @@
+"""What becomes of a run's answer where a person is to look at it first. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from aynig.answer import SUBJECT_WIDTH, Verdict
+from aynig.model import AWAITING_ANSWER, AWAITING_APPROVAL, Field, Response
+from aynig.policies import autonomy
+from aynig.text import escape, shorten
+from aynig.workflow import AFTER, StateSettings
+
+# A script that says this in its answer asks a person, and goes on with what is answered.
+QUESTION = "question"
+# States that wait for a person or a condition, or have ended badly: there is nothing to accept.
+_AT_REST = frozenset({"failed", "canceled", "blocked", "waiting", "stalled", AWAITING_ANSWER})
+
+
+def proposed(verdict: Verdict, *, ran: str, settings: StateSettings, level: str) -> Verdict:
+    """The verdict on a run of the state `ran`, with its answer as a proposal where it has to be.
+
+    `level` is the autonomy that counts for the task.
+    """
+    response = verdict.response
+    asked = _question(response)
+    if verdict.succeeded and asked:
+        # It goes on in the same state: a loop has to count it as one of its iterations.
+        return _held(verdict, ran, AWAITING_ANSWER, asked, Field("proposes", ran))
+    if not _waits(verdict, settings, level):
+        return verdict
+    state = response.state
+    if state == AWAITING_APPROVAL:
+        # The script asks of its own accord whether it may go on.
+        state = settings.next or "done"
+    said = _said(ran, response)
+    clause = f"{state}? {said}" if said else f"{state}?"
+    return _held(verdict, ran, AWAITING_APPROVAL, clause, Field("proposes", state))
+
+
+def _waits(verdict: Verdict, settings: StateSettings, level: str) -> bool:
+    state, approval = verdict.response.state, settings.approval
+    if state == AWAITING_APPROVAL:
+        return verdict.succeeded
+    if state in _AT_REST or verdict.to_person:
+        return False
+    # What has failed may land commits all the same, where they say what comes next.
+    lands = verdict.succeeded or verdict.lands_commits
+    if approval is not None and approval.when == AFTER and lands:
+        return True
+    return autonomy.proposes(
+        level, state=state, succeeded=verdict.succeeded, checkpoint=settings.checkpoint
+    )
+
+
+def _held(verdict: Verdict, ran: str, state: str, said: str, *fields: Field) -> Verdict:
+    response = replace(
+        verdict.response,
+        state=state,
+        subject=shorten(f"{ran} -> {state}: {escape(said)}".rstrip(": "), SUBJECT_WIDTH),
+        fields=(*verdict.response.fields, *fields),
+    )
+    # Where a script's own commit would be the answer, this one goes on top of it.
+    return replace(verdict, response=response, is_own_commit=False)
+
+
+def _said(ran: str, response: Response) -> str:
+    return response.subject.removeprefix(f"{ran} -> {response.state}").removeprefix(": ")
+
+
+def _question(response: Response) -> str:
+    values: Sequence[str] = [value for key, value in response.fields if key == QUESTION]
+    return values[-1].strip() if values else ""
