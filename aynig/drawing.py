@@ -42,9 +42,11 @@ def _notes(workflow: Workflow, offer: Offer, flow: Flow, name: str) -> Iterator[
         return
     if name in workflow.people_only:
         yield "people only"
-    if not runs(workflow, offer, name):
-        yield "held for a person" if name in HELD_STATES else "no script"
     settings = workflow.of(name)
+    if settings.on_child and not settings.join:
+        yield "waits for children"
+    elif not (settings.join or runs(workflow, offer, name)):
+        yield "held for a person" if name in HELD_STATES else "no script"
     yield from _who(settings)
     yield from _what(settings)
     # The defaults of all states would only fill the picture.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from aynig.flow import (
     CHILD,
+    COMPENSATE,
     CONFLICT,
     ESCALATE,
     FAILURE,
@@ -107,7 +108,7 @@ def _needs_script(workflow: Workflow, offer: Offer, name: str, whys: set[str]) -
     if name in ENDED_STATES | HELD_STATES | RESERVED_STATES or runs(workflow, offer, name):
         return False
     # What its children bring is all that it waits for, and they may be submitted by a person.
-    if settings.join or (settings.on_child and CHILD not in whys):
+    if settings.join or settings.on_child:
         return False
     named = any(one == name for one, _ in workflow.states)
     if name in workflow.people_only and not named:
@@ -240,7 +241,10 @@ def _is_plain_failure(edge: Edge) -> bool:
 
 
 def _can_end(flow: Flow) -> set[str]:
-    """The states that lead to one that nothing leads away from."""
+    """The states that lead to one that nothing leads away from, or that decides by itself.
+
+    The script that is told of each child says when there are no more: nothing else can.
+    """
     edges = [edge for edge in flow.edges if not _is_plain_failure(edge)]
     sources = {edge.source for edge in edges}
     back: dict[str, list[str]] = {}
@@ -248,6 +252,7 @@ def _can_end(flow: Flow) -> set[str]:
         back.setdefault(edge.target, []).append(edge.source)
     found: set[str] = set()
     pending = [name for name in flow.states if name not in sources or name in HELD_STATES]
+    pending += [edge.target for edge in edges if edge.why == CHILD]
     while pending:
         name = pending.pop()
         if name not in found:
@@ -319,6 +324,10 @@ def _round(names: list[str]) -> str:
 def _state(workflow: Workflow, offer: Offer, name: str, settings: StateSettings) -> Iterator[Flaw]:
     yield from _loop(name, settings)
     yield from _to_itself(name, settings)
+    if settings.next and (settings.join or settings.on_child):
+        detail = "it waits for children and runs no script, so this is never used"
+        mend = "Remove it: join.then says what follows."
+        yield Flaw(WARNING, "unused", f"states.{name}.{NEXT}", detail, mend)
     if settings.breaker != workflow.defaults.breaker:
         yield from _breaker(f"states.{name}.breaker", settings.breaker)
     yield from _scenarios(offer, name, settings)
@@ -345,21 +354,23 @@ def _loop(name: str, settings: StateSettings) -> Iterator[Flaw]:
             f"a loop without max-iterations ends after {DEFAULT_ITERATIONS}",
             f"Say how many you mean: max-iterations: {DEFAULT_ITERATIONS}.",
         )
-    if not (loop.promise or loop.plan or settings.verify):
-        yield Flaw(
-            WARNING,
-            "endless",
-            f"states.{name}.{LOOP}",
-            "nothing but its limit ends this loop",
-            "Give it a promise or a plan, or the state something to verify.",
-        )
+
+
+# By key; elsewhere a state may well come back to itself.
+_ITSELF = {
+    FAILURE: "{} leads to itself where it has failed",
+    COMPENSATE: "{} would be undone by itself",
+    ESCALATE: "{} is handed to a person in the same state",
+    CHILD: "{} only waits: what decides about its children is the script of another state",
+}
 
 
 def _to_itself(name: str, settings: StateSettings) -> Iterator[Flaw]:
     keys = (
         (FAILURE, settings.on_failure),
-        ("compensate", settings.compensate),
+        (COMPENSATE, settings.compensate),
         (ESCALATE, settings.escalate),
+        (CHILD, settings.on_child),
     )
     for key, target in keys:
         if target == name:
@@ -367,8 +378,10 @@ def _to_itself(name: str, settings: StateSettings) -> Iterator[Flaw]:
                 WARNING,
                 "to-itself",
                 f"states.{name}.{key}",
-                f"{name} leads to itself where it has failed",
-                "Use retries, which have a limit, or lead to another state.",
+                _ITSELF[key].format(name),
+                "Lead to another state."
+                if key == CHILD
+                else "Use retries, which have a limit, or lead to another state.",
             )
 
 

@@ -167,22 +167,29 @@ def _declared(name: str, settings: StateSettings) -> Iterator[Edge]:
 def _defaults(
     workflow: Workflow, offer: Offer, states: Iterable[str], declared: Iterable[Edge]
 ) -> list[Edge]:
-    """The end of each state that could run and does not say what follows.
+    """What follows each state that could run and does not say so itself.
 
-    A task fails after its compensation, so that is the end of a state which is there for that only.
+    After a compensation a task goes the way that it would have gone without (`policies.fallback`).
     """
-    whys: dict[str, set[str]] = {}
+    ways: dict[str, dict[str, None]] = {}
+    otherwise: set[str] = set(workflow.start)
     for edge in declared:
-        whys.setdefault(edge.target, set()).add(edge.why)
+        if edge.why == COMPENSATE:
+            failing = workflow.of(edge.source)
+            onward = failing.on_failure or failing.escalate or "failed"
+            ways.setdefault(edge.target, {})[onward] = None
+        else:
+            otherwise.add(edge.target)
     found = []
     for name in states:
         settings = workflow.of(name)
-        # A supervisor (on-child) ends when its script starts no more children and says nothing.
-        goes_on = settings.next or settings.join
-        if name in ENDED_STATES or goes_on or not runs(workflow, offer, name):
+        # What waits for children runs no script.
+        goes_on = settings.next or settings.join or settings.on_child
+        if name in ENDED_STATES or not runs(workflow, offer, name):
             continue
-        undoes = whys.get(name) == {COMPENSATE} and name not in workflow.start
-        found.append(Edge(name, "failed" if undoes else "done", DEFAULT))
+        found += [Edge(name, target, DEFAULT) for target in ways.get(name, ())]
+        if not goes_on and (name not in ways or name in otherwise):
+            found.append(Edge(name, "done", DEFAULT))
     return found
 
 

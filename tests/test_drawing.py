@@ -40,7 +40,7 @@ PIPELINE = """\
     """
 FAN = """\
     states:
-      split: {join: {need: 2, then: gather, on-conflict: mend}, on-child: split}
+      split: {join: {need: 2, then: gather, on-conflict: mend}, on-child: decide}
       mend: {next: gather}
     """
 
@@ -57,7 +57,7 @@ def pipeline() -> Drawing:
 
 @pytest.fixture
 def fan() -> Drawing:
-    return drawn(FAN, "split", "gather", "mend", "spare")
+    return drawn(FAN, "decide", "gather", "mend", "spare")
 
 
 def test_a_pipeline_as_text(pipeline: Drawing) -> None:
@@ -78,20 +78,21 @@ def test_a_pipeline_as_text(pipeline: Drawing) -> None:
         "├─ escalate   → ask",
         "└─ by default → done",
         "roll-back",
-        "└─ by default → failed",
+        "└─ by default → ask",
         "ask · no script",
         "stalled · held for a person",
         "done · ends",
-        "failed · ends",
     ]
 
 
 def test_a_fan_as_text(fan: Drawing) -> None:
     assert as_text(fan) == [
         "split · begins · joins 2 children",
-        "├─ on-child         → split",
+        "├─ on-child         → decide",
         "├─ join.then        → gather",
         "└─ join.on-conflict → mend",
+        "decide",
+        "└─ by default → done",
         "gather",
         "└─ by default → done",
         "mend",
@@ -106,16 +107,18 @@ def test_a_fan_in_mermaid(fan: Drawing) -> None:
     assert as_mermaid(fan) == [
         "flowchart TD",
         '    s0(["split<br/>joins 2 children"])',
-        '    s1["gather"]',
-        '    s2["mend"]',
-        '    s3(["spare"])',
-        '    s4((("done")))',
-        '    s0 -->|"on-child"| s0',
-        '    s0 -->|"join.then"| s1',
-        '    s0 -->|"join.on-conflict"| s2',
-        "    s1 --> s4",
-        '    s2 -->|"next"| s1',
-        "    s3 --> s4",
+        '    s1["decide"]',
+        '    s2["gather"]',
+        '    s3["mend"]',
+        '    s4(["spare"])',
+        '    s5((("done")))',
+        '    s0 -->|"on-child"| s1',
+        '    s0 -->|"join.then"| s2',
+        '    s0 -->|"join.on-conflict"| s3',
+        "    s1 --> s5",
+        "    s2 --> s5",
+        '    s3 -->|"next"| s2',
+        "    s4 --> s5",
     ]
 
 
@@ -124,13 +127,15 @@ def test_a_fan_in_dot(fan: Drawing) -> None:
         "digraph workflow {",
         "    node [shape=box];",
         '    "split" [label="split\\njoins 2 children", style=rounded];',
+        '    "decide" [label="decide"];',
         '    "gather" [label="gather"];',
         '    "mend" [label="mend"];',
         '    "spare" [label="spare", style=rounded];',
         '    "done" [label="done", shape=doublecircle];',
-        '    "split" -> "split" [label="on-child"];',
+        '    "split" -> "decide" [label="on-child"];',
         '    "split" -> "gather" [label="join.then"];',
         '    "split" -> "mend" [label="join.on-conflict"];',
+        '    "decide" -> "done";',
         '    "gather" -> "done";',
         '    "mend" -> "gather" [label="next"];',
         '    "spare" -> "done";',
@@ -158,6 +163,12 @@ def test_what_all_states_have_is_not_said_of_each() -> None:
         "a · begins",
         "b · begins · up to 3 retries",
     ]
+
+
+def test_what_waits_for_children_is_not_said_to_have_no_script() -> None:
+    lines = as_text(drawn("states: {a: {join: {then: c}}, b: {on-child: c}}", "c"))
+    assert lines[0] == "a · begins · joins all children"
+    assert "b · begins · waits for children" in lines
 
 
 def test_without_states_there_is_an_empty_picture() -> None:

@@ -53,9 +53,9 @@ def test_each_key_that_names_a_state_is_an_edge(said: str, edge: tuple[str, str,
 def test_a_script_that_nothing_is_said_of_ends_its_task() -> None:
     assert edges("", "a") == {("a", "done", "")}
     assert edges("states: {a: {timeout: 5m}}", "a") == {("a", "done", "")}
-    # One that starts children goes on when they have ended.
+    # One that waits for children runs no script, and goes on when they have ended.
     assert edges("states: {a: {join: {then: b}}}", "a") == {("a", "b", "join.then")}
-    assert ("a", "done", "") in edges("states: {a: {on-child: a}}", "a")
+    assert edges("states: {a: {on-child: b}}", "a") == {("a", "b", "on-child")}
 
 
 def test_a_state_without_a_script_leads_nowhere_by_itself() -> None:
@@ -65,11 +65,26 @@ def test_a_state_without_a_script_leads_nowhere_by_itself() -> None:
     assert ("echo", "done", "") in edges("states: {a: {next: echo}}", "a")
 
 
-def test_after_its_compensation_a_task_fails() -> None:
-    found = edges("states: {a: {compensate: undo}}", "a", "undo")
-    assert found == {("a", "undo", "compensate"), ("a", "done", ""), ("undo", "failed", "")}
-    both = edges("states: {a: {compensate: undo, on-failure: undo}}", "a", "undo")
-    assert ("undo", "done", "") in both
+@pytest.mark.parametrize(
+    ("said", "onward"),
+    [
+        ("", "failed"),
+        (", on-failure: b", "b"),
+        (", escalate: c", "c"),
+        (", on-failure: b, escalate: c", "b"),
+    ],
+)
+def test_after_its_compensation_a_task_goes_where_it_would_have_gone(
+    said: str, onward: str
+) -> None:
+    found = edges(f"states: {{a: {{compensate: undo{said}}}}}", "a", "undo")
+    assert {edge for edge in found if edge[0] == "undo"} == {("undo", onward, "")}
+    # What is there for something else too may end as well.
+    both = edges(f"start: [a, undo]\nstates: {{a: {{compensate: undo{said}}}}}", "a", "undo")
+    assert {edge for edge in both if edge[0] == "undo"} == {
+        ("undo", onward, ""),
+        ("undo", "done", ""),
+    }
 
 
 def test_an_agent_with_a_command_runs_in_the_place_of_a_script() -> None:
