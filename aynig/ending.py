@@ -31,6 +31,8 @@ from aynig.respond import Answer, DirtyWorktree, land
 from aynig.site import Site
 from aynig.text import escape
 
+_MOST_WRITTEN = 5
+
 
 @dataclass(frozen=True, slots=True)
 class Finished:
@@ -65,6 +67,8 @@ class Pending:
     set_aside: float = 0.0
     # The lease on the branch, where the dialect has it there.
     stand: BranchLease | None = None
+    # How often its answer was written: it says what other tasks change with it, and they move.
+    written: int = 0
 
 
 Ended = Finished | Pending
@@ -83,6 +87,9 @@ def conclude(site: Site, pending: Pending) -> Ended:
         renewed = standing is not None and standing.oid != pending.lease.oid
         if standing is not None and renewed and not _has_moved(site, pending):
             return conclude(site, replace(pending, lease=standing))
+        afresh = _afresh(site, pending, error)
+        if afresh is not None:
+            return conclude(site, afresh)
         return _refuse(site, pending, _lost(site, pending, error))
     except (WaitUntil, GitFailed, RepositoryError, OSError) as error:
         fault = as_unwritable(error, site.repo.common_dir) or error
@@ -98,6 +105,22 @@ def conclude(site: Site, pending: Pending) -> Ended:
             return _refuse(site, pending, _moved(pending))
         return _wait(site, pending, fault)
     return _landed(site, pending)
+
+
+def _afresh(site: Site, pending: Pending, error: RefMoved) -> Pending | None:
+    """The same run with an answer that is written anew, where only another task has moved that was
+    to change along with it; None where that is not why it could not land, or happens too often."""
+    answer = pending.answer
+    others = {edit.ref for edit in answer.along} if answer is not None else set()
+    if error.ref not in others or pending.written >= _MOST_WRITTEN or _has_moved(site, pending):
+        return None
+    site.scan.look()
+    again = _written(replace(pending, answer=None))
+    assert answer is not None
+    assert again.answer is not None
+    if pending.kept:
+        site.store.commit([RefEdit(pending.kept, answer.oid, again.answer.oid)])
+    return again
 
 
 def conclude_again(site: Site, pending: Pending) -> Ended:
@@ -268,7 +291,9 @@ def _number(text: str | None) -> int | None:
 
 
 def _written(pending: Pending) -> Pending:
-    return pending if pending.answer is not None else replace(pending, answer=pending.write())
+    if pending.answer is not None:
+        return pending
+    return replace(pending, answer=pending.write(), written=pending.written + 1)
 
 
 def _landed(site: Site, pending: Pending) -> Finished:

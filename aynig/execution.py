@@ -53,6 +53,7 @@ from aynig.oversight import fault_of_answer, identity_of, ruled
 from aynig.policies import retries
 from aynig.pulse import Pulse
 from aynig.renewal import Renewal
+from aynig.reopening import Reopening, read_reopening, told_reopening, with_reopening
 from aynig.rescue import rescue_work
 from aynig.respond import Answer, write_answer
 from aynig.site import Site
@@ -108,6 +109,7 @@ class Execution:
         self.has_run = False
         # The children that the script asked for.
         self._ask = Ask()
+        self._reopening: Reopening | None = None
         # The rescue ref of what it left, where an error kept it from being answered.
         self.kept = ""
         self._renewal = Renewal(
@@ -332,7 +334,9 @@ class Execution:
         reply, excess = self._reply()
         self._ask = read_ask(self._site, self._plan.event, self._folder)
         left = Left(own, reply, fault or excess or self._ask.fault)
-        return replace(left, fault=left.fault or fault_of_answer(self._plan, left))
+        self._reopening = read_reopening(self._site, self._plan, left)
+        wrong = self._reopening.fault if self._reopening is not None else ""
+        return replace(left, fault=left.fault or fault_of_answer(self._plan, left) or wrong)
 
     def _reply(self) -> tuple[Reply, str]:
         """What the answer file says, and why it can't be an answer."""
@@ -402,6 +406,7 @@ class Execution:
         self, result: RunResult, left: Left, findings: Findings, harvest: Harvest | None
     ) -> Ended:
         verdict = told_children(judge(self._plan, result, left, findings), self._ask)
+        verdict = told_reopening(self._plan, verdict, self._reopening, left)
         verdict = ruled(self._site, self._plan, verdict, harvest)
         kept = self._folder.worktree
         write = functools.partial(
@@ -418,6 +423,7 @@ class Execution:
             kept=f"aynig/runs/{kept.parent.name}/{kept.name}" if kept.exists() else "",
         )
         write_all = with_children(self._site, self._plan, self.lease.run, self._ask, verdict, write)
+        write_all = with_reopening(self._site, self._plan, verdict, self._reopening, write_all)
         pending = Pending(self._plan, self.lease, result, write_all, stand=self._stand)
         landed = conclude(self._site, pending)
         if isinstance(landed, Pending):

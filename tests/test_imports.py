@@ -89,6 +89,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("oversight",),
     ("conversation",),
     ("fanout",),
+    ("reopening",),
     ("ending",),
     ("execution", "stepping", "story"),
     ("reconcile", "notices", "recover"),
