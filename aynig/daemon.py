@@ -452,6 +452,7 @@ class Engine:
         self._watcher.stop()
         for desk in self._desks.values():
             desk.abandon_pending()
+            desk.end_summons()
             desk.site.leases.settle()
             publish(desk.site)
             if self._stops < 2:

@@ -18,10 +18,11 @@ from aynig.ending import Finished, Pending
 from aynig.errors import AynigError, RepositoryError, as_unwritable, hold_word, told
 from aynig.execution import Started
 from aynig.executors import Control
+from aynig.executors.summons import Summon, Summons
 from aynig.facts import trusted_commit
 from aynig.family import CANCELED
 from aynig.held import OF_OTHER_TASKS, Held, HeldTasks
-from aynig.model import ENDED_STATES, HEADS, Hold, RefChange
+from aynig.model import AWAITING, ENDED_STATES, HEADS, Hold, RefChange
 from aynig.notices import Observer
 from aynig.plan import FIRST_RECHECK, LONGEST_RECHECK
 from aynig.policies import setback
@@ -33,6 +34,8 @@ from aynig.sync import Sync
 
 # Holds that say when they end.
 _TIMED = frozenset({"waiting", "breaker", "over-budget"})
+# Holds that only a person ends, and is called for.
+_OF_PEOPLE = frozenset({*AWAITING, "stalled"})
 # Holds that end by themselves, and soon: another runner at the same commit, a lock.
 _PASSING = frozenset({"busy", "copy"})
 # Holds that a change of the trusted tree may end.
@@ -137,6 +140,12 @@ class Desk:
         # What branches of other repositories pointed at, as far as tasks wait for them.
         self._seen_elsewhere: dict[str, str | None] = {}
         self._contention = Contention()
+        self._summons = Summons(
+            site.settings.notify,
+            site.name,
+            site.repo.place,
+            lambda problem: observe(notices.of_problem(site.name, problem)),
+        )
         self._trusted: str | None = None
         self._gone = False
         self._bar = _Bar()
@@ -548,7 +557,11 @@ class Desk:
         if not known and hold.word != "ended":
             tip = self.site.scan.tip(ref)
             state = tip.state if tip is not None else ""
-            self._observe(notices.of_hold(self.site, ref, oid, state, hold))
+            notice = notices.of_hold(self.site, ref, oid, state, hold)
+            self._observe(notice)
+            if hold.word in _OF_PEOPLE:
+                sentence = f"{notice.branch} waits for a person: {notice.detail}"
+                self._summons.call(Summon(notice.branch, state, oid, sentence))
         if ref not in self._queued:
             self._held.put(ref, held)
 
@@ -592,6 +605,10 @@ class Desk:
         """Look at the remote no more; from any thread."""
         if self.site.mirror is not None:
             self.site.mirror.remote.patience.end_looks()
+
+    def end_summons(self) -> None:
+        """People have been called for what waits for them; nobody waits for them to come."""
+        self._summons.close()
 
     def abandon_pending(self) -> None:
         """Keep the answers that could not land, and give their leases back."""

@@ -10,6 +10,7 @@ import dataclasses
 import math
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -185,6 +186,13 @@ def _read_listen(text: str) -> str | None:
         return None
 
 
+def _read_command(text: str) -> str | None:
+    try:
+        return None if _CONTROL.search(text) else text if shlex.split(text) or not text else None
+    except ValueError:
+        return None
+
+
 def _read_role(text: str) -> str | None:
     return text if not text or ROLE_PATTERN.fullmatch(text) else None
 
@@ -209,6 +217,7 @@ LISTEN = Text(EXPECTS, _read_listen)
 AGENT_NAME = Text("a name without spaces, such as security-agent", _read_agent)
 ROLE_NAME = Text("a role name (a-z, 0-9, - and _, at most 64 characters)", _read_role)
 
+COMMAND = Text("a program and its arguments, as a shell would quote them", _read_command)
 DIALECT_NAME = Text("aynig or dwp", _read_dialect)
 
 
@@ -405,6 +414,15 @@ class Settings:
             Whole(1, 1_000_000),
             "256",
             "Commits with more trailers are reported and never run.",
+        ),
+    )
+    notify: str = field(
+        default="",
+        metadata=_row(
+            "notify",
+            COMMAND,
+            "'notify-send aynig'",
+            "Program that is started when a task begins to wait for a person; none if empty.",
         ),
     )
     wake_listen: str = field(

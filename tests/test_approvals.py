@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
 from aynig.site import open_site
 from aynig.tasks import retry
 from tests.stage import Stage
-from tests.world import GitRepo
+from tests.world import GitRepo, wait_for
 
 BEFORE = """\
 states:
@@ -535,3 +536,32 @@ def test_a_failure_without_a_way_on_waits_for_a_person_with_what_he_needs(stage:
     site = open_site(stage.repo.path)
     assert retry(site, "task").state == "go"
     site.close()
+
+
+# --- being told ------------------------------------------------------------------------------
+
+
+def test_a_person_is_called_when_a_task_begins_to_wait(stage: Stage, tmp_path: Path) -> None:
+    heard, program = tmp_path / "heard", tmp_path / "program"
+    program.write_text(f'#!/bin/sh\n{{ echo "$AYNIG_BRANCH $AYNIG_STATE"; cat; }} >>"{heard}"\n')
+    program.chmod(0o755)
+    stage.repo.git("config", "aynig.notify", str(program))
+    stage.task("touch ran", state="deploy", config=BEFORE)
+    stage.task('echo "aynig: question: Why?" >"$AYNIG_RESPONSE"', branch="asks")
+    stage.task("exit 0", branch="ends")
+    stage.run()
+    wait_for(lambda: heard.exists() and len(heard.read_text().splitlines()) == 4, what="the calls")
+    lines = heard.read_text().splitlines()
+    assert "task awaiting-approval" in lines
+    assert "asks awaiting-answer" in lines
+    assert "asks waits for a person: Why? `aynig answer asks -m TEXT`" in lines
+
+
+def test_a_program_that_fails_is_a_problem_and_holds_up_nothing(stage: Stage) -> None:
+    stage.repo.git("config", "aynig.notify", "/nowhere/program")
+    stage.task("touch ran", state="deploy", config=BEFORE)
+    with stage.live() as told:
+        wait_for(lambda: told.of("problem"), what="the problem")
+        assert "aynig.notify for task" in told.of("problem")[0].detail
+        says(stage, "approved")
+        stage.wait_for_state("done")

@@ -62,7 +62,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("pulse",),
     ("ledger",),
     ("executors", "executors.output"),
-    ("executors.subprocess",),
+    ("executors.subprocess", "executors.summons"),
     ("environment", "answer"),
     ("conduct", "iterations"),
     ("proposing",),

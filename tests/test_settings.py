@@ -95,6 +95,7 @@ def test_without_configuration_the_defaults_hold() -> None:
         ("aynig.wakelisten", "[::1]:8737", "wake_listen", "[::1]:8737"),
         ("aynig.wakelisten", "0.0.0.0:8737", "wake_listen", "0.0.0.0:8737"),
         ("aynig.wakesecretfile", "/etc/a b", "wake_secret_file", "/etc/a b"),
+        ("aynig.notify", "notify-send 'a b'", "notify", "notify-send 'a b'"),
         ("aynig.branch", "task/*", "branches", ("task/*",)),
         ("aynig.branch", "refs/heads/task/*", "branches", ("task/*",)),
         ("aynig.branch", "größe ?", "branches", ("größe ?",)),
@@ -148,6 +149,9 @@ def test_git_config_sets(key: str, value: str, name: str, expected: object) -> N
         ("aynig.branch", "refs/heads/"),
         ("aynig.trailerLimit", "0"),
         ("aynig.messageLimit", "1"),
+        ("aynig.notify", "'unclosed"),
+        ("aynig.notify", " "),
+        ("aynig.notify", "a\nb"),
     ],
 )
 def test_a_wrong_value_is_refused_with_the_command_that_mends_it(key: str, value: str) -> None:
