@@ -311,11 +311,8 @@ class Desk:
     def _tell_kin(self, ref: str, tip: Tip) -> None:
         """A parent that waits is looked at again for any of its children, also for one that it did
         not know of; the children of one that is canceled are at once, and their scripts stopped."""
-        parent = self._held.get(HEADS + tip.parent) if tip.parent else None
-        if parent is not None and parent.hold.word in OF_OTHER_TASKS:
-            is_news = parent.hold.on is None or ref not in parent.hold.on
-            if is_news or tip.state in ENDED_STATES:
-                self._enqueue(HEADS + tip.parent)
+        if tip.parent and self._concerns_parent(ref, tip):
+            self._enqueue(HEADS + tip.parent)
         if tip.state != CANCELED:
             return
         for child in self.site.scan.children(ref):
@@ -325,6 +322,17 @@ class Desk:
             known = self.site.scan.tip(child)
             if known is not None and known.actionable:
                 self._enqueue(child)
+
+    def _concerns_parent(self, ref: str, tip: Tip) -> bool:
+        """Does a parent have to look at a child? One that is looked at right now may be too late
+        to see it."""
+        parent = HEADS + tip.parent
+        held = self._held.get(parent)
+        if held is None:
+            return parent in self._active and tip.state in ENDED_STATES
+        if held.hold.word not in OF_OTHER_TASKS:
+            return False
+        return tip.state in ENDED_STATES or held.hold.on is None or ref not in held.hold.on
 
     def _free_copies(self, oid: str) -> None:
         """One of several branches at a commit has moved on: the others may say why they wait."""

@@ -512,3 +512,46 @@ def test_an_answer_that_a_person_merges_by_hand_has_landed(repo: GitRepo, opened
     assert (repo.state(), rescued(repo)) == ("done", [])
     assert (repo.path / "file").read_text() == "mine\n"
     assert free_leases(repo)
+
+
+FAMILY = "states: {gather: {join: {wait-for: children, need: any, then: collect}}}\n"
+
+
+def child(repo: GitRepo, name: str, state: str, of: str = "big") -> str:
+    message = f"Please {name}\n\naynig: {state}\naynig: parent: {of}\n"
+    return repo.commit(message, branch=name, parent=repo.tip(name) or repo.tip(of))
+
+
+def test_only_the_parent_is_looked_at_again_when_a_child_has_ended(
+    repo: GitRepo, opened: Open
+) -> None:
+    config = {".aynig/config.yaml": FAMILY}
+    for parent in ("big", "other"):
+        task(repo, parent, "x\n\naynig: gather\n", **config)
+        child(repo, f"{parent}-one", "stalled", of=parent)
+    work = opened()
+    work.look(first=True)
+    work.steps()
+    assert work.kinds("hold") == ["waiting", "stalled", "waiting", "stalled"]
+    child(repo, "big-one", "done")
+    work.look()
+    assert work.steps()[0] == "big"
+    assert repo.state("big") == "collect"
+    assert repo.state("other") == "gather"
+
+
+def test_a_child_that_ends_while_its_parent_is_looked_at_is_not_overlooked(
+    repo: GitRepo, opened: Open
+) -> None:
+    task(repo, "big", "x\n\naynig: gather\n", **{".aynig/config.yaml": FAMILY})
+    child(repo, "one", "stalled")
+    work = opened()
+    work.look(first=True)
+    first = work.desk.next_work()
+    assert first is not None
+    outcome = first[1]()
+    child(repo, "two", "done")
+    work.look()
+    work.desk.collect(first[0], outcome)
+    work.steps()
+    assert repo.state("big") == "collect"
