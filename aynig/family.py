@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from aynig import beside
 from aynig.git.repo import Repo
@@ -179,16 +180,18 @@ def _kin(site: Site, event: Event, limits: ChildLimits, thread: Thread) -> Kin:
         return Kin(event.branch, ancestors)
     mine = (thread.began, thread.start)
     siblings = site.scan.children(HEADS + thread.parent)
-    relatives = list(find_descendants(site, ancestors[-1]))
+    root = ancestors[-1]
+    # Of a family that is small enough no more has to be known, and nearly all are.
+    few = sum(1 for _ in islice(find_descendants(site, root), limits.total + 1)) <= limits.total
     return Kin(
         event.branch,
         ancestors,
-        _before(site, mine, siblings) if len(siblings) > limits.each else -1,
-        _before(site, mine, relatives) if len(relatives) > limits.total else -1,
+        -1 if len(siblings) <= limits.each else _before(site, mine, siblings),
+        -1 if few else _before(site, mine, find_descendants(site, root)),
     )
 
 
-def _before(site: Site, mine: tuple[int, str], refs: frozenset[str] | list[str]) -> int:
+def _before(site: Site, mine: tuple[int, str], refs: Iterable[str]) -> int:
     others = []
     for ref in refs:
         tip = site.scan.tip(ref)

@@ -85,7 +85,7 @@ def write_answer(
         by_name(event.statement.dialect),
         response.state,
         [
-            *_own_words(response.fields),
+            *response.fields,
             *carried(event.statement),
             *verdict.told,
             *testimony,
@@ -286,11 +286,6 @@ def move_branch(store: Refs, ref: str, old: str | None, oid: str) -> None:
 def state_subject(event: Event, state: str, why: str) -> str:
     """The subject of a state commit that a command writes on top of an event."""
     return f"{event.state} -> {state}: {why}"
-
-
-def _own_words(fields: Iterable[Field]) -> list[Field]:
-    """What a script may say of its task: not whose child that is."""
-    return [field for field in fields if field.key != "parent"]
 
 
 def _foreign(others: Iterable[Trailer]) -> list[Trailer]:

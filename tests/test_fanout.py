@@ -154,6 +154,21 @@ esac"""
             assert repo.git("show", f"big:big-{name}-{leaf}") == f"big-{name}-{leaf}"
 
 
+def test_a_new_task_on_the_branch_has_nothing_to_do_with_the_children_of_the_old_one(
+    stage: Stage,
+) -> None:
+    repo = stage.repo
+    split = f'{AYNIG} child go --name "$AYNIG_BODY"; {AYNIG} respond gather'
+    go = '[ "$AYNIG_BRANCH" != big-one ]'
+    settings = config(on_failure="failed")
+    parent(stage, settings, state="idle", split=split, go=go)
+    for name, end in (("one", "failed"), ("two", "collect")):
+        repo.commit(f"x\n\n{name}\n\naynig: split\n", branch="big")
+        stage.run()
+        assert repo.state("big") == end
+    assert values(repo, "big", "joined") == [f"big-two@{repo.tip('big-two')}"]
+
+
 # --- limits of what comes by hand ----------------------------------------------------------------
 
 
@@ -263,6 +278,30 @@ esac"""
         f"big-three@{repo.tip('big-three')}": "done",
     }
     assert '"children"' not in repo.message("big")
+
+
+def test_a_supervisor_may_cancel_the_children_that_it_needs_no_more(stage: Stage) -> None:
+    repo = stage.repo
+    decide = f"{AYNIG} cancel two; {AYNIG} respond done"
+    parent(stage, SUPERVISED, state="watch", decide=decide)
+    child(repo, "one", "done")
+    child(repo, "two", "stalled")
+    stage.run()
+    assert (repo.state("big"), repo.state("two")) == ("done", "canceled")
+    assert repo.fields("two").keys().isdisjoint({"canceled-by"})
+    stage.assert_unharmed()
+
+
+def test_all_that_come_of_one_task_are_limited(stage: Stage) -> None:
+    """Also those that each of its parents may have."""
+    repo = stage.repo
+    parent(stage, "children: {total: 2}\n" + config(), go="exit 0")
+    child(repo, "one", "stalled")
+    child(repo, "two", "go", of="one")
+    child(repo, "three", "go", of="two")
+    [hold] = stage.run().of("hold", "three")
+    assert hold.detail == "2 tasks that come of big go before it, the limit is 2"
+    assert repo.state("two") == "done"
 
 
 def test_a_supervisor_that_waits_for_nothing_says_so(stage: Stage) -> None:
