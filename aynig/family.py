@@ -54,6 +54,24 @@ def parent_ruling(site: Site, event: Event, thread: Thread) -> Step | None:
     return kinship.canceled_with(thread.parent, tip.oid, event.origin, thread.told)
 
 
+def proposal_ruling(site: Site, event: Event, thread: Thread) -> Hold | Step | None:
+    """A child whose beginning is only proposed waits for what people say to that."""
+    if not thread.parent or thread.start != event.origin:
+        return None
+    parents = site.repo.commit(thread.start).parents
+    answer = site.threads.told(parents[0]) if parents else None
+    if answer is None or answer.statement.value("children") is None:
+        return None
+    if answer.statement.value("proposes") is None:
+        return None
+    tip = site.scan.tip(HEADS + thread.parent)
+    above = site.threads.of(tip.oid) if tip is not None else None
+    # What was changed before it was approved has a request of its own, on top of the answer.
+    verdicts = above.verdicts if above is not None else ()
+    first = next((good for oid, good in verdicts if site.repo.descends(oid, answer.oid)), None)
+    return kinship.proposed(thread.parent, first, event.origin)
+
+
 def kin_hold(site: Site, event: Event, limits: ChildLimits, thread: Thread) -> Hold | None:
     """Why a child may not run that nobody has counted when it came."""
     if not thread.parent:

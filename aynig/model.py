@@ -177,6 +177,8 @@ class Thread:
     lately: frozenset[str] = frozenset()
     # Ends of other tasks that it was told of, as `branch@oid`: of children, of its parent.
     told: frozenset[str] = frozenset()
+    # What people have said to proposals, in order: the commit that was proposed, and if it counts.
+    verdicts: tuple[tuple[str, bool], ...] = ()
     # The commit that a person made last.
     by_person: str = ""
     # The state after the compensation that the tip asks for; empty where it asks for none.

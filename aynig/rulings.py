@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from aynig import approvals
 from aynig.approvals import Trusted
-from aynig.family import children_ruling, kin_hold, parent_ruling
+from aynig.family import children_ruling, kin_hold, parent_ruling, proposal_ruling
 from aynig.model import Attempt, Event, Hold, Step
 from aynig.policies import breaker, dependencies
 from aynig.policies.breaker import Streak
@@ -79,6 +79,10 @@ def _is_canceled_with_its_parent(site: Site, case: Case) -> Ruling | None:
     return parent_ruling(site, case.event, case.thread)
 
 
+def _is_only_proposed(site: Site, case: Case) -> Ruling | None:
+    return proposal_ruling(site, case.event, case.thread)
+
+
 def _has_too_many_kin(site: Site, case: Case) -> Ruling | None:
     return kin_hold(site, case.event, case.workflow.children, case.thread)
 
@@ -102,6 +106,7 @@ def _approval(site: Site, case: Case) -> Ruling | None:
 # Whether or not the state has a script.
 _FIRST: tuple[Question, ...] = (
     _is_canceled_with_its_parent,
+    _is_only_proposed,
     _has_too_many_kin,
     _reply,
     _people_only,

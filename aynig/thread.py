@@ -139,8 +139,15 @@ def _after_step(before: Thread, statement: Statement) -> Thread:
         settled=before.settled | settled,
         lately=settled,
         told=told,
+        verdicts=(*before.verdicts, *_verdicts(statement)),
         then=statement.value("then") or before.then,
     )
+
+
+def _verdicts(statement: Statement) -> list[tuple[str, bool]]:
+    approved, rejected = statement.value("approves"), statement.value("rejects")
+    found = [(approved, True)] if approved else []
+    return [*found, (rejected, False)] if rejected else found
 
 
 def _with_fields(thread: Thread, statement: Statement) -> Thread:

@@ -248,6 +248,25 @@ def test_children_go_on_without_a_parent_that_is_gone(stage: Stage) -> None:
     assert repo.state("one") == "done"
 
 
+@pytest.mark.parametrize(("word", "end"), [("approve", "done"), ("reject", "canceled")])
+def test_children_of_an_answer_that_is_only_proposed_wait_for_its_approval(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, word: str, end: str
+) -> None:
+    repo = stage.repo
+    monkeypatch.chdir(repo.path)
+    settings = config() + "  split: {risk: medium}\n"
+    parent(stage, settings, state="split", split=fan_out("one"), go="exit 0")
+    with stage.live() as told:
+        wait_for(lambda: told.holds("big-one") == ["proposed"], what="the child to be held")
+        assert repo.state("big") == "awaiting-approval"
+        monkeypatch.setenv("GIT_AUTHOR_NAME", "Paula Person")
+        monkeypatch.setenv("GIT_AUTHOR_EMAIL", "paula@example.org")
+        assert aynig(word, "big", "-m", "so be it") == 0
+        stage.wait_for_state(end, "big-one")
+    if word == "approve":
+        assert stage.wait_for_state("collect", "big")
+
+
 # --- a parent that decides after each child ------------------------------------------------------
 
 SUPERVISED = """\

@@ -100,6 +100,24 @@ def canceled_with(parent: str, oid: str, origin: str, told: frozenset[str]) -> S
     )
 
 
+def proposed(parent: str, approved: bool | None, origin: str) -> Hold | Step | None:
+    """May a child run that the parent has started by an answer that people have to approve?
+
+    `approved` is None where nobody has decided yet.
+    """
+    if approved is None:
+        detail = f"for people to approve the answer of {escape(parent)} that started it"
+        return Hold("proposed", detail, on=frozenset({HEADS + parent}))
+    if approved:
+        return None
+    return Step(
+        kind="parent-rejected",
+        state="canceled",
+        subject=f"the answer of {escape(parent)} that started it was rejected",
+        fields=(Field("cancels", origin),),
+    )
+
+
 def before(mine: tuple[int, str], others: Sequence[tuple[int, str]]) -> int:
     """How many go before a task, by when they began."""
     return sum(other < mine for other in others)

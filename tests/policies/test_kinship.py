@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aynig.policies.kinship import Kin, before, canceled_with, judge, refusal
+from aynig.model import HEADS, Hold, Step
+from aynig.policies.kinship import Kin, before, canceled_with, judge, proposed, refusal
 from aynig.workflow import ChildLimits
 
 LIMITS = ChildLimits(depth=2, each=3, total=5)
@@ -103,3 +104,13 @@ def test_a_child_ends_once_for_each_time_that_its_parent_is_canceled() -> None:
     told = frozenset({f"big@{'a' * 40}"})
     assert canceled_with("big", "a" * 40, "d" * 40, told) is None
     assert canceled_with("big", "b" * 40, "d" * 40, told) is not None
+
+
+def test_a_child_of_a_proposal_waits_for_people() -> None:
+    held = proposed("big", None, "c" * 40)
+    assert isinstance(held, Hold)
+    assert (held.word, held.on) == ("proposed", frozenset({HEADS + "big"}))
+    assert proposed("big", True, "c" * 40) is None
+    ended = proposed("big", False, "c" * 40)
+    assert isinstance(ended, Step)
+    assert ended.state == "canceled"
