@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from aynig import beside
+from aynig.git.authorship import made_by
 from aynig.git.repo import Repo
 from aynig.model import HEADS, Event, Hold, Statement, Step, branch_of
 from aynig.policies import joining, kinship, supervising
@@ -51,7 +52,10 @@ def parent_ruling(site: Site, event: Event, thread: Thread) -> Step | None:
     tip = site.scan.tip(HEADS + thread.parent)
     if tip is None or tip.state != CANCELED:
         return None
-    return kinship.canceled_with(thread.parent, tip.oid, event.origin, thread.told)
+    told = site.threads.told(tip.oid)
+    name, _ = made_by(site.repo, tip.oid).author
+    words = f"{told.statement.subject} (by {name})" if told is not None else f"by {name}"
+    return kinship.canceled_with(thread.parent, tip.oid, event.origin, thread.told, words)
 
 
 def proposal_ruling(site: Site, event: Event, thread: Thread) -> Hold | Step | None:

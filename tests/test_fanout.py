@@ -213,7 +213,7 @@ def test_a_canceled_parent_cancels_its_children_and_theirs_and_stops_their_scrip
     ended = repo.tip("two")
     with stage.live(grace=60.0) as told:
         wait_for(lambda: len(told.of("run")) == 2, what="the scripts of one and three")
-        assert aynig("cancel", "big") == 0
+        assert aynig("cancel", "big", "-m", "no time for it") == 0
         for name in ("one", "three", "four"):
             stage.wait_for_state("canceled", name)
     assert repo.tip("two") == ended
@@ -221,6 +221,7 @@ def test_a_canceled_parent_cancels_its_children_and_theirs_and_stops_their_scrip
     assert fields["canceled-by"] == f"one@{repo.tip('one')}"
     assert fields["cancels"] == repo.git("rev-parse", "three^")
     assert "its parent one was canceled" in repo.message("three")
+    assert "canceled: no time for it (by Ada Author)" in repo.message("one")
     stage.assert_unharmed()
 
 

@@ -83,11 +83,13 @@ def refusal(
     return ""
 
 
-def canceled_with(parent: str, oid: str, origin: str, told: frozenset[str]) -> Step | None:
+def canceled_with(
+    parent: str, oid: str, origin: str, told: frozenset[str], words: str
+) -> Step | None:
     """The end of a child whose parent is canceled; `oid` is the parent's tip, `origin` the child's.
 
-    A person who takes the child up again afterwards is obeyed: it is canceled once for each time
-    that the parent is.
+    `words` say by whom the parent was, and why. A person who takes the child up again afterwards is
+    obeyed: it is canceled once for each time that the parent is.
     """
     place = f"{parent}@{oid}"
     if place in told:
@@ -96,6 +98,7 @@ def canceled_with(parent: str, oid: str, origin: str, told: frozenset[str]) -> S
         kind="parent-canceled",
         state="canceled",
         subject=f"its parent {escape(parent)} was canceled",
+        body=escape(words),
         fields=(Field("cancels", origin), Field("canceled-by", place)),
     )
 

@@ -97,13 +97,14 @@ def test_exactly_as_many_as_are_allowed_may_run_whoever_is_asked_first(
 
 
 def test_a_child_ends_once_for_each_time_that_its_parent_is_canceled() -> None:
-    first = canceled_with("big", "a" * 40, "c" * 40, frozenset())
+    first = canceled_with("big", "a" * 40, "c" * 40, frozenset(), "by Ada")
     assert first is not None
     assert (first.state, first.kind) == ("canceled", "parent-canceled")
     assert ("cancels", "c" * 40) in first.fields
+    assert first.body == "by Ada"
     told = frozenset({f"big@{'a' * 40}"})
-    assert canceled_with("big", "a" * 40, "d" * 40, told) is None
-    assert canceled_with("big", "b" * 40, "d" * 40, told) is not None
+    assert canceled_with("big", "a" * 40, "d" * 40, told, "") is None
+    assert canceled_with("big", "b" * 40, "d" * 40, told, "") is not None
 
 
 def test_a_child_of_a_proposal_waits_for_people() -> None:
