@@ -18,12 +18,12 @@ from aynig.lease import lease_name, read_lease
 from aynig.model import HEADS, RESCUES, Lease
 from aynig.site import Site
 
-_KEPT = "-children"
+_KEPT = "-beside"
 
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """What belongs to an answer: new branches."""
+    """What belongs to an answer: new branches, and others that go on from where they were."""
 
     # The branch of the answer.
     ref: str
@@ -41,7 +41,8 @@ def keep(site: Site, run: str, ref: str, answer: str, along: Sequence[RefEdit]) 
 
     One commit: its parents are the answer and what goes along, its message says what goes where.
     """
-    lines = [f"beside the answer of run {run}", "", ref, *(edit.ref for edit in along)]
+    lines = [f"beside the answer of run {run}", "", ref]
+    lines += [f"{edit.ref} {edit.old}" if edit.old else edit.ref for edit in along]
     oid = site.repo.write_commit(
         tree=site.repo.empty_tree(),
         parents=[answer, *(edit.new for edit in along if edit.new is not None)],
@@ -84,7 +85,7 @@ def mend(site: Site) -> list[str]:
             continue
         tip = site.repo.read_ref(found.ref)
         if tip is not None and site.repo.descends(tip, found.answer):
-            missing = [edit for edit in found.along if site.repo.read_ref(edit.ref) is None]
+            missing = [edit for edit in found.along if _is_missing(site, edit)]
             if not _create_missing(site, missing):
                 continue
             begun += [edit.ref.removeprefix(HEADS) for edit in missing]
@@ -114,7 +115,17 @@ def _read(repo: Repo, oid: str) -> Beside | None:
     if len(refs) != len(info.parents) or not all(ref.startswith(HEADS) for ref in refs):
         return None
     news = zip(refs[1:], info.parents[1:], strict=True)
-    return Beside(refs[0], info.parents[0], tuple(RefEdit(ref, None, new) for ref, new in news))
+    return Beside(refs[0], info.parents[0], tuple(_edit(line, new) for line, new in news))
+
+
+def _edit(line: str, new: str) -> RefEdit:
+    ref, _, old = line.partition(" ")
+    return RefEdit(ref, old or None, new)
+
+
+def _is_missing(site: Site, edit: RefEdit) -> bool:
+    """Is a branch still where it was? Once it has gone on, whoever moved it knows better."""
+    return site.repo.read_ref(edit.ref) == edit.old
 
 
 def _may_land(site: Site, ref: str, run: str) -> bool:
@@ -132,10 +143,10 @@ def _may_land(site: Site, ref: str, run: str) -> bool:
 def _create_missing(site: Site, along: Iterable[RefEdit]) -> bool:
     """Is all of it there now?"""
     for edit in along:
-        if site.repo.read_ref(edit.ref) is None:
+        if _is_missing(site, edit):
             with contextlib.suppress(AynigError):
                 site.store.commit([edit])
-    return all(site.repo.read_ref(edit.ref) is not None for edit in along)
+    return not any(_is_missing(site, edit) for edit in along)
 
 
 def _drop(site: Site, name: str) -> None:

@@ -42,7 +42,7 @@ from aynig.errors import (
 from aynig.executors import Control, Job
 from aynig.executors.output import tail_of
 from aynig.family import named_children
-from aynig.fanout import Ask, read_ask, told_children, with_children
+from aynig.fanout import Ask, keeping, read_ask, told_children, with_children
 from aynig.git.history import last_state_commit
 from aynig.git.worktree import Harvest, Worktree
 from aynig.iterations import iteration_of, loop_facts
@@ -244,6 +244,7 @@ class Execution:
         self._control.set_tick(pulse.tick, pulse.interval)
         job = Job(
             program=plan.script.program,
+            argv=plan.script.argv,
             cwd=str(worktree.path),
             env=environment,
             output=self._folder.output,
@@ -422,8 +423,9 @@ class Execution:
             output="" if verdict.succeeded and not verdict.to_person else self._last_words(),
             kept=f"aynig/runs/{kept.parent.name}/{kept.name}" if kept.exists() else "",
         )
-        write_all = with_children(self._site, self._plan, self.lease.run, self._ask, verdict, write)
+        write_all = with_children(self._site, self._ask, verdict, write)
         write_all = with_reopening(self._site, self._plan, verdict, self._reopening, write_all)
+        write_all = keeping(self._site, self.lease.run, self._plan.event.ref, write_all)
         pending = Pending(self._plan, self.lease, result, write_all, stand=self._stand)
         landed = conclude(self._site, pending)
         if isinstance(landed, Pending):

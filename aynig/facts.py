@@ -32,8 +32,10 @@ from aynig.settings import SCRIPTS_OF_BRANCH, Settings
 from aynig.site import Site
 from aynig.text import shell_word
 from aynig.thread import Thread
-from aynig.workflow import Workflow
+from aynig.workflow import Agent, StateSettings, Workflow
 
+# Where the programs of agents lie, in any dialect: beside the file that names them.
+COMMANDS_FOLDER = ".aynig"
 CONFIG_FILE = ".aynig/config.yaml"
 
 
@@ -77,8 +79,13 @@ def gather(site: Site, event: Event) -> Grounds:
     trusted = trusted_tree(site.repo, site.settings, event)
     workflow = read_workflow(site, trusted)
     settings = workflow.of(event.state)
-    role = _role(site, event, settings.role or "")
+    whose = assignment.owner_of(event.statement.values("assigned-to"), settings.agent or "")
+    agent = workflow.agent(whose)
+    wanted = settings.role or (agent.role if agent is not None else None) or ""
+    role = _role(site, event, wanted)
     script = find_script(site, event, role)
+    if agent is not None and agent.command and _may_command(event, settings):
+        script = find_command(site, trusted, agent)
     standing = site.leases.read(event.ref)
     lease = standing if isinstance(standing, Lease) else None
     live = lease if lease is not None and site.leases.is_live(lease, event.oid) else None
@@ -106,7 +113,8 @@ def gather(site: Site, event: Event) -> Grounds:
         attempts=tried,
         answered_by=answered_by(site, event),
         owner=owner(site, event),
-        assignment=_assignment(site, event, settings.role or "", role),
+        assignment=_assignment(site, event, wanted, role, whose, agent),
+        agent=agent,
         obstacle=_obstacle(site, event, script),
         default_timeout=site.settings.timeout,
         now=now,
@@ -221,11 +229,27 @@ def _has_script_of_role(site: Site, event: Event, role: str) -> bool:
     return isinstance(found, Script) and f"/{role}/" in f"/{found.path}"
 
 
-def _assignment(site: Site, event: Event, wanted: str, role: str) -> AssignmentVerdict:
-    assigned = event.statement.values("assigned-to")
+def _assignment(
+    site: Site, event: Event, wanted: str, role: str, whose: str, agent: Agent | None
+) -> AssignmentVerdict:
     worker = Worker(site.settings.agent, site.settings.roles, picky=site.mirror is not None)
     own = role if worker.roles and _has_script_of_role(site, event, role) else ""
-    return assignment.judge(worker, assigned, wanted, own)
+    agent_role = agent.role if agent is not None else None
+    return assignment.judge(worker, whose, wanted, own, agent_role or "")
+
+
+def _may_command(event: Event, settings: StateSettings) -> bool:
+    """May the program of its owner run for a state? Not where that waits for a person, unless the
+    workflow says so: whoever assigns a task does not decide that."""
+    return event.state not in HELD_STATES or settings.agent is not None
+
+
+def find_command(site: Site, tree: str, agent: Agent) -> Script | ScriptProblem:
+    """The program that an agent has in the place of scripts of states, with its arguments."""
+    path, *rest = agent.command
+    # No state is called so: nothing that ships is taken for it.
+    found = site.shelf.find(tree, COMMANDS_FOLDER, (path,), state="")
+    return replace(found, argv=tuple(rest)) if isinstance(found, Script) else found
 
 
 def find_script(site: Site, event: Event, role: str) -> Script | ScriptProblem:

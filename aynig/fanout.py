@@ -18,7 +18,7 @@ from aynig.facts import read_workflow, trusted_tree
 from aynig.family import find_ancestors, find_descendants, room_for_children
 from aynig.git.names import is_ref
 from aynig.git.refs import RefEdit
-from aynig.model import HEADS, Event, Field, Plan
+from aynig.model import HEADS, Event, Field
 from aynig.planfile import PlannedTask, parse_plan
 from aynig.policies import kinship
 from aynig.respond import Answer
@@ -204,7 +204,7 @@ def told_children(verdict: Verdict, ask: Ask) -> Verdict:
 
 
 def with_children(
-    site: Site, plan: Plan, run: str, ask: Ask, verdict: Verdict, write: Callable[[], Answer]
+    site: Site, ask: Ask, verdict: Verdict, write: Callable[[], Answer]
 ) -> Callable[[], Answer]:
     """What writes the answer, and the first commits of the children on top of it."""
     if not verdict.succeeded or not ask.children:
@@ -224,7 +224,18 @@ def with_children(
             )
             for child in ask.children
         )
-        beside.keep(site, run, plan.event.ref, answer.oid, along)
         return replace(answer, along=along)
 
     return write_all
+
+
+def keeping(site: Site, run: str, ref: str, write: Callable[[], Answer]) -> Callable[[], Answer]:
+    """What writes an answer, and keeps what is to land beside it."""
+
+    def write_and_keep() -> Answer:
+        answer = write()
+        if answer.along:
+            beside.keep(site, run, ref, answer.oid, answer.along)
+        return answer
+
+    return write_and_keep

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from aynig.workflow import StateSettings, Workflow
+from aynig.workflow import Agent, StateSettings, Workflow
 
 HEADS = "refs/heads/"
 LEASES = "refs/aynig/lease/"
@@ -130,6 +130,8 @@ class Script:
     oid: str
     # The folder the program and what lies beside it were written out to.
     home: str
+    # What it is given, where it is the program of an agent.
+    argv: tuple[str, ...] = ()
 
     @property
     def program(self) -> str:
@@ -243,6 +245,8 @@ class Plan:
     # The oid of the tree that the workflow and the scripts come from.
     trusted: str = ""
     thread: Thread = field(default=Thread("", 0))
+    # Whose the task is, where the workflow knows that agent.
+    agent: Agent | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ def identity_of(plan: Plan) -> Identity | None:
 
     Where people approve, a script that commits as they do would make its work theirs.
     """
-    agent = plan.workflow.agent(plan.settings.agent or "")
+    agent = plan.agent
     if agent is not None and agent.identity:
         name, _, rest = agent.identity.partition("<")
         return Identity.cleaned(name, rest.partition(">")[0])

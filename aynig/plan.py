@@ -31,7 +31,7 @@ from aynig.model import (
 )
 from aynig.policies.assignment import AssignmentVerdict
 from aynig.text import escape, operand, shorten
-from aynig.workflow import StateSettings, Workflow
+from aynig.workflow import Agent, StateSettings, Workflow
 
 # How soon a hold that no ref change ends is looked at again; doubled from look to look.
 FIRST_RECHECK = 1.0
@@ -69,6 +69,8 @@ class Facts:
     workflow: Workflow = field(default=Workflow())
     trusted: str = ""
     thread: Thread = field(default=Thread("", 0))
+    # Whose the task is, where the workflow knows that agent.
+    agent: Agent | None = None
     first: Hold | Step | None = None
     last: Hold | Step | None = None
 
@@ -111,6 +113,7 @@ def _planned(event: Event, facts: Facts, script: Script, step: Step | None = Non
         workflow=facts.workflow,
         trusted=facts.trusted,
         thread=facts.thread,
+        agent=facts.agent,
     )
 
 

@@ -132,7 +132,7 @@ def write_reopening(site: Site, done: str, errors: Sequence[str], by: str) -> st
     message = dialects.write(
         by_name(work.asked.dialect),
         work.state,
-        [*fields, *_kept(work.asked)],
+        [*fields, *carried(work.asked, work.state)],
         (),
         shorten(f"done -> {work.state}: {_why(errors, by)}", SUBJECT_WIDTH),
         work.asked.body,
@@ -140,13 +140,6 @@ def write_reopening(site: Site, done: str, errors: Sequence[str], by: str) -> st
     return site.repo.write_commit(
         tree=info.tree, parents=[done], message=message, not_before=info.time, unique=True
     )
-
-
-def _kept(asked: Statement) -> list[Field]:
-    kept = carried(asked)
-    owner = asked.value("assigned-to")
-    known = any(field.key == "assigned-to" for field in kept)
-    return kept if owner is None or known else [*kept, Field("assigned-to", owner)]
 
 
 def _why(errors: Sequence[str], by: str) -> str:

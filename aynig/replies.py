@@ -101,7 +101,7 @@ def _message(site: Site, tip: Statement, state: str, words: str, about: Field) -
     message = dialects.write(
         dialect,
         state,
-        [about, *carried(tip)],
+        [about, *carried(tip, state)],
         (),
         shorten(f"{subject}: {escape(first)}" if first else subject, SUBJECT_WIDTH),
         words,

@@ -86,7 +86,7 @@ def write_answer(
         response.state,
         [
             *response.fields,
-            *carried(event.statement),
+            *carried(event.statement, response.state, response.fields),
             *verdict.told,
             *testimony,
         ],
@@ -123,7 +123,7 @@ def write_step(repo: Repo, plan: Plan, lease: Lease, step: Step, *, executed_by:
         step.state,
         [
             *step.fields,
-            *carried(event.statement),
+            *carried(event.statement, step.state, step.fields),
             Field("answers", event.origin),
             Field("run", lease.run),
             Field("runner", lease.holder.runner),
@@ -158,6 +158,8 @@ def _testimony(
         Field("duration", f"{result.duration:.3f}"),
         Field("script", plan.script.oid),
     ]
+    if plan.agent is not None:
+        found.append(Field("agent", plan.agent.name))
     if result.stopped:
         found.append(Field("stopped", result.stopped))
     if verdict.fault:

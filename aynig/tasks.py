@@ -32,6 +32,7 @@ from aynig.dialects import (
 from aynig.errors import RefMoved, UsageError, UserError
 from aynig.git import names
 from aynig.git.history import last_state_commit
+from aynig.git.refs import RefEdit
 from aynig.git.repo import CommitInfo
 from aynig.model import (
     AWAITING_APPROVAL,
@@ -46,6 +47,7 @@ from aynig.model import (
 )
 from aynig.onbranch import read_working
 from aynig.planfile import PlanFile
+from aynig.reopening import write_reopening
 from aynig.respond import write_state
 from aynig.site import Site, limits_of
 from aynig.text import escape, operand, quote, shorten
@@ -62,6 +64,7 @@ _RESUMES = "resumes"
 # A person may say whose child a task is.
 _RUNNERS_ONLY = RESERVED_FIELDS - {"parent"}
 _NOT_AGAIN = _RUNNERS_ONLY | {_RETRY_OF, "promise", *KEYS}
+_OWNER = "assigned-to"
 _TRAILER_KEY = re.compile(r"[A-Za-z0-9-]+")
 
 
@@ -362,6 +365,64 @@ def _mind_request(site: Site, branch: str, tip: Statement) -> None:
             f"{escape(branch)} waits for a reply to what it proposes",
             hint=site.naming_remote(f"`aynig answer {operand(branch)} -m TEXT` has it done again."),
         )
+
+
+def assign(site: Site, branch: str, agent: str, *, force: bool = False) -> Written:
+    """The same state again with another owner, an agent or a role; an empty one: nobody's.
+
+    A task that is running has an owner already, who works on it: it is taken from him by `force`
+    only, which ends the script.
+    """
+    owner = trailers.check_value(agent, "the agent")
+    if any(character.isspace() for character in owner):
+        raise UsageError(f"{quote(agent)} is no agent", hint="A name has no spaces.")
+    ref, info, tip = tip_of(site, branch)
+    _mind_request(site, branch, tip)
+    if tip.state in ENDED_STATES or tip.fault:
+        what = "is malformed" if tip.fault else f"has ended: {tip.state}"
+        raise UserError(f"{escape(branch)} {what}", hint="There is nothing to assign.")
+    if _live_lease(site, ref, info.oid) is not None and not force:
+        raise UserError(
+            f"{escape(branch)} is running",
+            hint="With --force its script is ended, and the next one begins anew.",
+        )
+    dialect = by_name(tip.dialect)
+    fields = [each for each in _writable(dialect, tip.fields) if each.key != _OWNER]
+    oid = write_state(
+        site.repo,
+        site.store,
+        ref,
+        info.oid,
+        tip.state,
+        subject=state_subject_of(tip, f"assigned to {owner}" if owner else "assigned to nobody"),
+        body=tip.body,
+        fields=[*fields, *([Field(_OWNER, owner)] if owner else [])],
+        others=writable_trailers(tip.trailers),
+        dialect=dialect,
+        limits=limits_of(site.settings),
+    )
+    return Written(branch, oid, tip.state)
+
+
+def reopen(site: Site, branch: str, why: Sequence[str] = ()) -> Written:
+    """Send a task that is done back to work, with what is wrong: its last state runs again."""
+    ref, info, tip = tip_of(site, branch)
+    if tip.state != "done":
+        raise UserError(
+            f"{escape(branch)} is not done: {tip.state}",
+            hint="What failed is run again by `aynig retry`, what waits goes on by itself.",
+        )
+    errors = [trailers.check_value(text, "-m") for text in why]
+    oid = write_reopening(site, info.oid, errors, "")
+    try:
+        site.store.commit([RefEdit(ref, info.oid, oid)])
+    except RefMoved as error:
+        raise UserError(
+            f"{escape(branch)} has moved meanwhile: {error}", hint="Look at it and try again."
+        ) from error
+    statement = site.read(site.repo.commit(oid).message)
+    assert statement is not None
+    return Written(branch, oid, statement.state)
 
 
 def state_subject_of(tip: Statement, why: str) -> str:

@@ -176,13 +176,17 @@ def unique(values: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(values))
 
 
-def carried(statement: Statement) -> list[Field]:
-    """The fields that every answer takes over from the commit that it answers.
+def carried(statement: Statement, state: str, said: Iterable[Field] = ()) -> list[Field]:
+    """The fields that an answer with this state takes over from the commit that it answers.
 
-    So the tip alone tells whose child a task is, also to somebody who walks no history.
+    So the tip alone tells whose child a task is, also to somebody who walks no history. Where the
+    same state runs again, the task stays whose it is; unless the answer has `said` whose.
     """
-    parent = statement.value("parent")
-    return [Field("parent", parent)] if parent else []
+    keys = ["parent"]
+    if state == statement.state and all(field.key != "assigned-to" for field in said):
+        keys.append("assigned-to")
+    found = ((key, statement.value(key)) for key in keys)
+    return [Field(key, value) for key, value in found if value]
 
 
 def _count(text: str | None) -> int:

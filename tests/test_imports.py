@@ -112,6 +112,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     (
         "cli.init", "cli.run", "cli.daemon", "cli.status", "cli.runners", "cli.log", "cli.logs",
         "cli.retry", "cli.resume", "cli.cancel", "cli.respond", "cli.hooks", "cli.doctor",
+        "cli.assign", "cli.reopen",
         "cli.demo", "cli.set_working",
         "cli.costs", "cli.child",
         "cli.judge", "cli.audit",

@@ -30,6 +30,8 @@ COMMANDS = {
     "logs": "Show what a script printed, also while it runs.",
     "retry": "Write a new commit with the state that failed.",
     "resume": "Let a task go on that waits for its circuit breaker.",
+    "assign": "Give a task to an agent or role, or to nobody.",
+    "reopen": "Send a task that is done back to work.",
     "cancel": "Stop a task: end its script and write canceled.",
     "approve": "Say yes to what a task asks for.",
     "reject": "Say no to what a task asks for, and why.",

@@ -29,15 +29,25 @@ class AssignmentVerdict:
     detail: str = ""
 
 
-def judge(worker: Worker, assigned: Sequence[str], role: str, own_role: str) -> AssignmentVerdict:
-    """`assigned` are the values of `assigned-to`, the last of which counts.
+def owner_of(assigned: Sequence[str], by_state: str) -> str:
+    """Whose task it is: the last value of `assigned-to`, else the agent of its state; one owner.
+
+    An empty value takes it back from whoever it was.
+    """
+    return (assigned[-1] if assigned else "") or by_state
+
+
+def judge(
+    worker: Worker, owner: str, role: str, own_role: str, agent_role: str = ""
+) -> AssignmentVerdict:
+    """`owner` is an agent or a role, `agent_role` the role that the workflow gives that agent.
 
     `role` is what the workflow says of the state, `own_role` the worker's role that has a script
-    for it; both may be empty.
+    for it; all may be empty.
     """
-    owner = assigned[-1] if assigned else ""
     choosy = worker.picky or worker.agent
-    if owner and choosy and owner != worker.agent and owner not in worker.roles:
+    names = {worker.agent, *worker.roles}
+    if owner and choosy and not names & {owner, agent_role or owner}:
         return AssignmentVerdict("assigned", f"to {escape(owner)}")
     if not worker.picky or owner:
         return AssignmentVerdict()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aynig.policies.assignment import Worker, judge
+from aynig.policies.assignment import Worker, judge, owner_of
 
 ALONE = Worker()
 ONE_OF_MANY = Worker(picky=True)
@@ -49,7 +49,7 @@ ROLES = st.lists(st.sampled_from(["reviewer", "tester"]), unique=True).map(tuple
 def test_which_tasks_are_for_a_runner(
     worker: Worker, assigned: list[str], role: str, own_role: str, detail: str
 ) -> None:
-    verdict = judge(worker, assigned, role, own_role)
+    verdict = judge(worker, owner_of(assigned, ""), role, own_role)
     assert (verdict.word, verdict.detail) == ("assigned" if detail else "", detail)
 
 
@@ -58,5 +58,40 @@ def test_which_tasks_are_for_a_runner(
 def test_no_runner_takes_what_is_anothers(
     agent: str, roles: tuple[str, ...], assigned: list[str], role: str
 ) -> None:
-    verdict = judge(Worker(agent, roles, picky=True), assigned, role, "")
+    verdict = judge(Worker(agent, roles, picky=True), owner_of(assigned, ""), role, "")
     assert (verdict.word == "") == (assigned[-1] in {agent, *roles})
+
+
+@pytest.mark.parametrize(
+    ("worker", "may"),
+    [
+        (Worker(agent="coder", picky=True), True),
+        (Worker(roles=("coder",), picky=True), True),
+        (Worker(roles=("developer",), picky=True), True),
+        (Worker(agent="bob", roles=("developer",), picky=True), True),
+        (Worker(agent="bob", roles=("tester",), picky=True), False),
+        (Worker(agent="bob"), False),
+        (Worker(picky=True), False),
+        (Worker(), True),
+    ],
+)
+def test_an_agents_tasks_are_for_it_and_for_those_with_its_name_or_its_role_as_a_role(
+    worker: Worker, *, may: bool
+) -> None:
+    assert (judge(worker, "coder", "", "", "developer").word == "") == may
+
+
+@pytest.mark.parametrize(
+    ("assigned", "by_state", "owner"),
+    [
+        ([], "", ""),
+        ([], "coder", "coder"),
+        (["bob"], "coder", "bob"),
+        (["bob", "carol"], "coder", "carol"),
+        (["bob", ""], "coder", "coder"),
+    ],
+)
+def test_a_task_has_one_owner_the_last_that_was_named_or_else_that_of_its_state(
+    assigned: list[str], by_state: str, owner: str
+) -> None:
+    assert owner_of(assigned, by_state) == owner
