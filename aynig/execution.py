@@ -44,7 +44,7 @@ from aynig.executors.output import tail_of
 from aynig.family import named_children
 from aynig.fanout import Ask, keeping, read_ask, told_children, with_children
 from aynig.git.history import last_state_commit
-from aynig.git.worktree import Harvest, Worktree
+from aynig.git.worktree import Harvest
 from aynig.iterations import iteration_of, loop_facts
 from aynig.lease import RENEWALS
 from aynig.model import RESCUES, Attempt, Deferral, Field, Lease, Plan, RunResult, Statement
@@ -60,8 +60,9 @@ from aynig.site import Site
 from aynig.text import escape, shorten
 from aynig.upstream import as_context
 from aynig.usage import NOTHING, fields_of, read_usage, total
-from aynig.verify import Candidate, verify
+from aynig.verify import Candidate, demand_commitments, verify
 from aynig.workflow import OVER_BUDGET, TEMPFAIL, VERIFICATION, Verification
+from aynig.workplace import Workplace, workplace
 
 # What the answer says beside the script's own words: a subject, the end of the output, testimony.
 # It has to be within the limits of a message as well, or nobody could read it.
@@ -121,20 +122,22 @@ class Execution:
         self._pulse = Pulse(
             self._renewal,
             stand.interval if stand is not None else lease.seconds * RENEWALS,
-            self._folder.usage,
             lambda usage: "",
             lambda: control.stop(OVER_BUDGET, site.settings.grace),
             clock=site.leases.clock,
         )
 
     def carry_out(self) -> Ended:
-        event, stand = self._base, self._stand
+        stand = self._stand
         self._started(Started(self._plan, self.lease, stand.keeps if stand is not None else None))
-        with self._site.pool.lend(event.oid, event.tree, self.lease.run) as worktree:
+        self._mind_commitments()
+        with workplace(self._site, self._plan, self.lease.run, self._folder) as place:
             with self._site.guard.watching(self.lease.run) as blame:
-                result = self._execute(worktree)
+                result = self._execute(place)
             # Not before what it may have set for all git commands is put back: ours obey it too.
-            harvest, fault = self._harvest(worktree)
+            harvest, fault = self._harvest(place)
+        # What was told there is here by now.
+        self._pulse.watch(self._folder.usage)
         fault = "; ".join([*([fault] if fault else []), *blame])
         try:
             return self._conclude(result, harvest, fault)
@@ -194,7 +197,8 @@ class Execution:
         finally:
             self.lease = self._renewal.settled()
         verdict = judged.verdict
-        told = tuple(
+        told = tuple(Field("judged-by", digest) for digest in judged.judged_by)
+        told += tuple(
             Field("failed-scenario", shorten(escape(line), _TOLD_WIDTH)) for line in verdict.told
         )
         found = replace(
@@ -227,26 +231,35 @@ class Execution:
 
     # --- run ---------------------------------------------------------------------------------
 
-    def _execute(self, worktree: Worktree) -> RunResult:
-        plan, site = self._plan, self._site
-        write_inputs(plan, self._folder, self._context())
+    def _mind_commitments(self) -> None:
+        """What is to be judged by hidden scenarios begins when the hash of them is published."""
+        settings = self._plan.settings.verify
+        if settings is not None and settings.committed:
+            demand_commitments(self._site, settings, self._plan.trusted, self.lease.run)
+
+    def _execute(self, place: Workplace) -> RunResult:
+        site, plan = self._site, self._plan
+        script = place.script(plan.script)
+        for folder in place.folders:
+            write_inputs(plan, folder, self._context(place))
         configured = site.repo.config_value("user.name") and site.repo.config_value("user.email")
         environment = script_environment(
-            plan,
-            self._folder,
+            replace(plan, script=script),
+            place.folder,
             outside=os.environ,
-            ceiling=str(worktree.path.parent),
+            ceiling=str(place.path.parent),
             log_level=site.log_level,
             identity=identity_of(plan) or (None if configured else site.repo.identity()),
             told=circumstances(self._feedback(), loop_facts(site.repo, plan)),
         )
         pulse = self._pulse
+        pulse.watch(place.folder.usage)
         self._control.set_tick(pulse.tick, pulse.interval)
         job = Job(
-            program=plan.script.program,
-            argv=plan.script.argv,
-            cwd=str(worktree.path),
-            env=environment,
+            program=script.program,
+            argv=script.argv,
+            cwd=str(place.path),
+            env=place.environment(environment),
             output=self._folder.output,
             output_limit=site.settings.output_limit,
             timeout=plan.timeout,
@@ -274,14 +287,14 @@ class Execution:
         self._plan = self._stand.plan
         return lease
 
-    def _context(self) -> dict[str, object]:
+    def _context(self, place: Workplace) -> dict[str, object]:
         event, site = self._plan.event, self._site
         parents = site.repo.commit(event.origin).parents
         previous = last_state_commit(site.repo, parents[0], site.read) if parents else None
         return script_context(
             self._plan,
             self._folder,
-            repository=str(site.repo.work_tree or site.repo.common_dir),
+            repository=place.repository,
             parents=parents,
             previous=as_context(previous[0].oid, previous[1]) if previous else None,
             dependencies=self._handed_over(),
@@ -308,13 +321,13 @@ class Execution:
 
     # --- what it left --------------------------------------------------------------------------
 
-    def _harvest(self, worktree: Worktree) -> tuple[Harvest | None, str]:
+    def _harvest(self, place: Workplace) -> tuple[Harvest | None, str]:
         event = self._base
         try:
-            harvest = worktree.harvest(event.oid, event.tree)
+            harvest = place.harvest(event.oid, event.tree)
         except Exception as error:
             # Whatever it was: the worktree is lent to another script next.
-            worktree.keep(self._folder.worktree)
+            place.keep(self._folder.worktree)
             full = as_unwritable(error, self._site.repo.common_dir / "objects")
             if full is not None:
                 # No fault of the script's: it is started again when there is room.

@@ -24,7 +24,6 @@ class Pulse:
         self,
         renewal: Renewal,
         interval: float,
-        usage_file: Path,
         exceeded: Callable[[Usage], str],
         stop: Callable[[], None],
         *,
@@ -34,7 +33,7 @@ class Pulse:
         much, `stop` is called once then."""
         self._renewal = renewal
         self._interval = interval
-        self._file = usage_file
+        self._file: Path | None = None
         self._exceeded = exceeded
         self._stop = stop
         self._clock = clock
@@ -42,6 +41,10 @@ class Pulse:
         self.tally = Tally()
         # Why the run was stopped; empty where it was not.
         self.overspent = ""
+
+    def watch(self, usage_file: Path) -> None:
+        """Read this file from now on."""
+        self._file = usage_file
 
     @property
     def interval(self) -> float:
@@ -58,7 +61,8 @@ class Pulse:
 
     def read_usage(self) -> None:
         """Read on in the usage file, and stop the run where it has spent more than is left."""
-        self.tally = read_on(self._file, self.tally)
+        if self._file is not None:
+            self.tally = read_on(self._file, self.tally)
         if not self.overspent:
             self.overspent = self._exceeded(self.tally.usage)
             if self.overspent:

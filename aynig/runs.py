@@ -116,8 +116,12 @@ class RunFolder:
 
         Raises OSError where it can't be read or is no file.
         """
+        return self.read(self.response.name, most)
+
+    def read(self, name: str, most: int) -> bytes | None:
+        """The same of any file of the run."""
         try:
-            return _read_file(self.response, most)
+            return _read_file(self.path / name, most)
         except FileNotFoundError:
             return None
 

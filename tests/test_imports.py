@@ -91,6 +91,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("fanout",),
     ("reopening",),
     ("ending",),
+    ("workplace",),
     ("execution", "stepping", "story"),
     ("reconcile", "notices", "recover"),
     ("desk",),
