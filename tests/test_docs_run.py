@@ -408,6 +408,39 @@ def test_the_commands_for_scripts_in_dwp(shell: Shell, repo: GitRepo) -> None:
     assert (found["dwp-origin-state"], found["dwp-lease-seconds"]) == ("review", "900")
 
 
+# --- docs/dependencies.md --------------------------------------------------------------------
+
+
+@pytest.fixture
+def reporting(shell: Shell, repo: GitRepo) -> GitRepo:
+    """The scripts of the page: the numbers are right only when they were sent back."""
+    fetch = '#!/bin/sh\necho "${AYNIG_TRAILER_VALIDATION_ERRORS:+total}" >may.txt\n'
+    files = {".aynig/fetch": fetch, ".aynig/report": blocks("docs/dependencies.md")[2]}
+    repo.commit("scripts", files=files)
+    repo.sync()
+    return repo
+
+
+def test_a_task_that_waits_for_another_and_sends_it_back(shell: Shell, reporting: GitRepo) -> None:
+    said = shell.run(blocks("docs/dependencies.md")[0], reporting.path)
+    assert "for numbers to be done" in said
+    shell.run("aynig run", reporting.path)
+    assert [reporting.state(name) for name in ("numbers", "report")] == ["done", "done"]
+    assert reporting.git("show", "numbers:may.txt") == "total"
+    shell.run('aynig reopen numbers -m "the total is missing"', reporting.path)
+    assert reporting.state("numbers") == "fetch"
+
+
+def test_the_plan_of_the_page_and_its_agents(shell: Shell, reporting: GitRepo) -> None:
+    (reporting.path / "plan.yaml").write_text(blocks("docs/dependencies.md")[1])
+    shell.run("aynig submit --file plan.yaml && aynig run", reporting.path)
+    assert [reporting.state(name) for name in ("numbers", "report")] == ["done", "done"]
+    ours = parse_workflow(blocks("docs/dependencies.md")[3].encode(), where="x")
+    agent = ours.agent("coder")
+    assert agent is not None
+    assert agent.command == ("agents/coder", "--fast")
+
+
 # --- docs/fan-out.md -------------------------------------------------------------------------
 
 
