@@ -277,21 +277,25 @@ class Desk:
 
         What lies below the tip of another branch was there before.
         """
-        waited_for = set(self._held.commits)
         pending, seen = [change.new], set[str | None]()
-        while pending and waited_for:
+        while pending and self._held.commits:
             oid = pending.pop()
             if oid is None or oid == change.old or oid in seen:
                 continue
             seen.add(oid)
-            known = self.site.scan.branches_at(oid) - {change.ref}
-            if oid in waited_for or len(seen) > _FAR_BELOW:
-                for key in [oid] if oid in waited_for else waited_for:
-                    for ref in self._held.waiting_for(key):
-                        self._enqueue(ref)
-                return
-            with contextlib.suppress(RepositoryError):
-                pending += () if known else self.site.repo.commit(oid).parents
+            found = self._held.waiting_for(oid)
+            if len(seen) > _FAR_BELOW:
+                # Too far to look: all of them are asked.
+                pending.clear()
+                found = [
+                    ref for key in [*self._held.commits] for ref in self._held.waiting_for(key)
+                ]
+            for ref in found:
+                self._enqueue(ref)
+            # Who waits for something further down waits for this commit too.
+            if not found and not self.site.scan.branches_at(oid) - {change.ref}:
+                with contextlib.suppress(RepositoryError):
+                    pending += self.site.repo.commit(oid).parents
 
     def _mind_elsewhere(self) -> None:
         """Tasks that wait for branches of other repositories, of whose changes no look tells."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Set
+from collections.abc import Set
 from dataclasses import dataclass
 
 from aynig.model import Hold
@@ -30,6 +30,9 @@ class HeldTasks:
         self._words: Counter[str] = Counter()
         # Those that wait for a change of something: a ref, a commit, `REMOTE:BRANCH`.
         self._on: dict[str, set[str]] = {}
+        # Those of these that are no refs: a set each, to be asked for at every look.
+        self._commits: set[str] = set()
+        self._elsewhere: set[str] = set()
         # Those that wait for other tasks, and nobody knows which.
         self._for_any: set[str] = set()
         # Those that wait for another branch at the same commit.
@@ -45,7 +48,7 @@ class HeldTasks:
         if held.due is not None:
             self._timed[ref] = held.due
         for key in hold.on or ():
-            self._on.setdefault(key, set()).add(ref)
+            self._wait_on(key, ref)
         if hold.on is None and hold.word in OF_OTHER_TASKS and held.due is None:
             self._for_any.add(ref)
         if hold.word == "copy":
@@ -64,10 +67,23 @@ class HeldTasks:
         self._timed.pop(ref, None)
         self._for_any.discard(ref)
         for key in held.hold.on or ():
-            _discard(self._on, key, ref)
+            self._wait_on_no_more(key, ref)
         if held.hold.word == "copy":
             _discard(self._copies, held.oid, ref)
         return held
+
+    def _wait_on(self, key: str, ref: str) -> None:
+        self._on.setdefault(key, set()).add(ref)
+        if ":" in key:
+            self._elsewhere.add(key)
+        elif not key.startswith("refs/"):
+            self._commits.add(key)
+
+    def _wait_on_no_more(self, key: str, ref: str) -> None:
+        _discard(self._on, key, ref)
+        if key not in self._on:
+            self._elsewhere.discard(key)
+            self._commits.discard(key)
 
     def items(self) -> list[tuple[str, Held]]:
         """All of them, by ref."""
@@ -100,14 +116,14 @@ class HeldTasks:
         return list(self._copies.get(oid, ()))
 
     @property
-    def commits(self) -> Iterator[str]:
+    def commits(self) -> Set[str]:
         """The commits that are waited for."""
-        return (key for key in self._on if not key.startswith("refs/") and ":" not in key)
+        return self._commits
 
     @property
     def elsewhere(self) -> list[str]:
         """The branches of other repositories that are waited for, as `REMOTE:BRANCH`."""
-        return [key for key in self._on if ":" in key]
+        return list(self._elsewhere)
 
     def due(self, now: float) -> list[str]:
         """Those whose time has come."""

@@ -28,6 +28,8 @@ from aynig.waits import Waits
 
 # What is remembered of commits that were walked over; what is forgotten is read again.
 _MOST = 50_000
+# So many commits above an oid are minded one by one.
+_MOST_COMMITS = 256
 _META = "meta-"
 
 
@@ -153,7 +155,8 @@ class Dependencies:
 
     def _look_above(self, ref: str, name: str, oid: str) -> Upstream:
         climb = self._climb(ref, oid)
-        on = climb.refs | climb.commits
+        # Above a commit of an old main line lies half a repository: any branch may end that wait.
+        on = climb.refs | climb.commits if len(climb.commits) <= _MOST_COMMITS else None
         if climb.done:
             return Upstream(name, ("done",), on, climb.done, self._repo, climb.refs)
         tips = [tip for tip in map(self._scan.tip, sorted(climb.refs)) if tip is not None]
