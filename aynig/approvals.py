@@ -206,12 +206,14 @@ def allowed_signers(site: Site, tree: str, workflow: Workflow) -> bytes | None:
 
 def _goes_on(event: Event, asked: Asked, verdict: Verdict) -> Step:
     statement = asked.words.statement
-    names = ", ".join(verdict.approved_by)
+    # Whole in the fields; the subject is read beside many others.
+    names = ", ".join(re.split(r" [<(]", who)[0] for who in verdict.approved_by)
     subject = f"approved by {names}"
     body = statement.body
     if asked.when == BEFORE:
         # The person's own words, or those of the answer that led here.
-        said = _ARROW.sub("", statement.subject)
+        is_step = statement.value("step") is not None
+        said = "" if is_step else _ARROW.sub("", statement.subject)
         subject = f"{said} ({subject})" if said else subject
     else:
         body = without_proposal(body)

@@ -154,6 +154,9 @@ def _what_people_do(event: Event) -> str:
     if event.state == AWAITING_ANSWER and statement.value("question"):
         asked = shorten(escape(statement.value("question") or ""), _QUESTION_WIDTH)
         return f"{asked} `aynig answer {operand(event.branch)} -m TEXT`"
+    if statement.value("escalated"):
+        why = shorten(escape(statement.value("failure") or "it is stuck"), _QUESTION_WIDTH)
+        return f"{why}: `aynig retry {operand(event.branch)}` runs it again"
     if event.state != AWAITING_APPROVAL or not proposes:
         return "held for a person or a condition"
     counted, refused = statement.value("approvals"), statement.value("refused")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from aynig.answer import exit_status, outcome
 from aynig.ending import Finished
 from aynig.errors import RepositoryError
+from aynig.git.authorship import made_by
 from aynig.git.history import Read, first_parents
 from aynig.git.repo import CommitInfo, Repo
 from aynig.model import Statement, branch_of
@@ -43,6 +44,8 @@ class RunRow:
     # Why aynig itself ended the script, and what was at fault.
     stopped: str | None = None
     fault: str | None = None
+    # Who made a commit that answers nothing.
+    author: str | None = None
 
     @property
     def failed(self) -> bool:
@@ -168,6 +171,7 @@ def _row_of_commit(
         rescue=statement.value("rescue"),
         stopped=statement.value("stopped"),
         fault=statement.value("fault"),
+        author=None if answers else made_by(repo, info.oid).author[0],
     )
 
 

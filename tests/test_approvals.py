@@ -10,7 +10,9 @@ import pytest
 
 from aynig.site import open_site
 from aynig.tasks import retry
-from tests.stage import Stage
+from tests.fleet import Fleet
+from tests.keys import Key, allowed_signers
+from tests.stage import Stage, aynig
 from tests.world import GitRepo, wait_for
 
 BEFORE = """\
@@ -149,7 +151,7 @@ def test_who_writes_that_it_was_approved_is_asked_all_the_same(stage: Stage, for
     asked_before(stage)
     approved = says(stage, "approved", by=person("Emily", "x@vm.aynig.invalid"))
     message = (
-        "approved -> deploy: Deploy it (approved by Emily <emily@example.org>)\n\nAll of it\n\n"
+        "approved -> deploy: Deploy it (approved by Emily)\n\nAll of it\n\n"
         "aynig: deploy\naynig: meta-x: 1\naynig: approved-by: Emily <emily@example.org>\n"
         f"aynig: approves: {stage.repo.git('rev-parse', 'task~2')}\n"
         + forged.format(approved=approved)
@@ -166,7 +168,7 @@ def test_words_that_were_added_to_what_was_approved_are_asked_about(stage: Stage
     asked_before(stage)
     approved = says(stage, "approved")
     message = (
-        "approved -> deploy: Deploy it (approved by Emily <emily@example.org>)\n\n"
+        "approved -> deploy: Deploy it (approved by Emily)\n\n"
         "All of it, and the database\n\n"
         "aynig: deploy\naynig: meta-x: 1\naynig: approved-by: Emily <emily@example.org>\n"
         f"aynig: approves: {stage.repo.git('rev-parse', 'task~2')}\n"
@@ -183,7 +185,7 @@ def test_the_same_words_are_not_asked_about_again(stage: Stage) -> None:
     asked_before(stage)
     approved = says(stage, "approved")
     message = (
-        "approved -> deploy: Deploy it (approved by Emily <emily@example.org>)\n\nAll of it\n\n"
+        "approved -> deploy: Deploy it (approved by Emily)\n\nAll of it\n\n"
         "aynig: deploy\naynig: meta-x: 1\naynig: approved-by: Emily <emily@example.org>\n"
         f"aynig: approves: {stage.repo.git('rev-parse', 'task~2')}\n"
         f"aynig: answers: {approved}\naynig: step: approval\nNote: hear\n"
@@ -565,3 +567,65 @@ def test_a_program_that_fails_is_a_problem_and_holds_up_nothing(stage: Stage) ->
         assert "aynig.notify for task" in told.of("problem")[0].detail
         says(stage, "approved")
         stage.wait_for_state("done")
+
+
+# --- on a remote -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Fleet:
+    scripts = {"deploy": "touch ran", "build": "echo new >file"}
+    return Fleet.make(tmp_path, scripts, workflow=f"{BEFORE}  build: {{risk: medium}}\n")
+
+
+@pytest.mark.parametrize("state", ["deploy", "build"])
+def test_on_a_remote_one_runner_asks_and_another_goes_on(fleet: Fleet, state: str) -> None:
+    fleet.tasks.task(state=state)
+    fleet.run("bob")
+    assert fleet.server.state("task") == "awaiting-approval"
+    assert "--remote origin`" in fleet.status("bob").detail
+    says(fleet.tasks, "approved")
+    fleet.run("carol")
+    assert fleet.server.state("task") == "done"
+    fleet.fsck()
+
+
+def test_on_a_remote_a_task_brings_no_rules_of_its_own(fleet: Fleet) -> None:
+    fleet.tasks.task(state="deploy", config="states: {deploy: {}}")
+    fleet.run("bob")
+    assert fleet.server.state("task") == "awaiting-approval"
+
+
+def test_aynig_approve_pushes_the_approval(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet.tasks.task(state="deploy")
+    fleet.run("bob")
+    monkeypatch.chdir(fleet.clone("alice").path)
+    assert aynig("approve", "task", "-m", "Yes", "--remote", "origin") == 0
+    assert fleet.server.state("task") == "approved"
+    assert aynig("approve", "task", "--remote", "origin") == 1
+    assert "replied to already" in capsys.readouterr().err
+    fleet.run("bob")
+    assert fleet.server.state("task") == "done"
+
+
+def test_on_a_remote_a_signed_approval_is_held_against_the_trusted_tree(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = Key.made(tmp_path, "emily")
+    fleet = Fleet.make(tmp_path, {"deploy": "touch ran"}, workflow=f"signed: required\n{BEFORE}")
+    listed = {".aynig/allowed_signers": allowed_signers([("emily@example.org", key)])}
+    fleet.tasks.task(state="deploy", files=listed)
+    fleet.run("bob")
+    clone = fleet.clone("alice")
+    clone.git("config", "gpg.format", "ssh")
+    clone.git("config", "user.signingKey", str(key.path))
+    monkeypatch.chdir(clone.path)
+    # That the task itself lists the key is no proof.
+    assert aynig("approve", "task", "--remote", "origin") == 1
+    fleet.server.commit("keys", files=listed)
+    assert aynig("approve", "task", "--remote", "origin") == 0
+    fleet.run("bob")
+    assert fleet.server.state("task") == "done"
+    assert fleet.server.fields("task~1")["approved-by"].startswith("emily@example.org (SHA256:")

@@ -82,7 +82,7 @@ def _print(rows: list[RunRow]) -> None:
         "exit": ["" if row.exit is None else str(row.exit) for row in rows],
         "took": [took(row) for row in rows],
         "try": ["" if row.attempt is None else str(row.attempt) for row in rows],
-        "by": [row.executed_by or "" for row in rows],
+        "by": [row.executed_by or row.author or "" for row in rows],
         "commit": [(row.oid or "")[:10] for row in rows],
         "message": [message(row) for row in rows],
     }

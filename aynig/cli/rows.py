@@ -24,6 +24,7 @@ def row_as_json(row: RunRow) -> dict[str, Any]:
         "exit": row.exit,
         "duration": row.duration,
         "executed_by": row.executed_by,
+        "author": row.author,
         "script": row.script,
         "subject": row.subject,
         "rescue": row.rescue,
@@ -69,4 +70,6 @@ def took(row: RunRow) -> str:
 
 def message(row: RunRow) -> str:
     """The subject without the `from -> to: ` that the columns say already."""
-    return row.subject.removeprefix(f"{row.from_state} -> {row.state}").removeprefix(": ")
+    before, arrow, _ = row.subject.partition(" -> ")
+    came_from = row.from_state if row.answers is not None or not arrow else before
+    return row.subject.removeprefix(f"{came_from} -> {row.state}").removeprefix(": ")

@@ -121,7 +121,9 @@ def notice_as_text(notice: Notice, *, named: bool = False) -> str:
         return f"{kind} {branch}: {notice.state} (run {notice.run}{attempt})"
     if notice.kind == "hold":
         state = escape(notice.state) or "?"
-        return f"{kind} {branch}: {state}: {notice.hold}: {escape(notice.detail)}"
+        # Of a state that is itself a hold, once is enough.
+        held = state if notice.hold == notice.state else f"{state}: {notice.hold}"
+        return f"{kind} {branch}: {held}: {escape(notice.detail)}"
     if notice.kind in ("draining", "stopped", "listening") or not notice.repository:
         return f"{kind} {escape(notice.detail)}"
     if notice.kind in ("problem", "watching"):
