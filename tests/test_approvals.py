@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -406,6 +407,33 @@ def test_a_child_stays_one_whoever_replies(stage: Stage) -> None:
     says(stage, "approved")
     stage.run()
     assert stage.repo.fields("task")["parent"] == "main"
+
+
+def test_the_script_of_another_task_does_not_approve(stage: Stage) -> None:
+    request = asked_before(stage)
+    script = (
+        "approved=$(git commit-tree -p task -m Yes -m 'aynig: approved' 'task^{tree}') &&\n"
+        "git update-ref refs/heads/task $approved"
+    )
+    stage.task(script, branch="other", config=BEFORE)
+    stage.run()
+    assert states(stage) == ["deploy", "awaiting-approval", "approved", "awaiting-approval"]
+    assert "is a script, and only people approve" in stage.repo.fields("task")["refused"]
+    assert stage.repo.fields("task")["proposal"] == stage.repo.fields(request)["proposal"]
+
+
+def test_a_script_that_calls_aynig_approve_is_refused(stage: Stage, tmp_path: Path) -> None:
+    request = asked_before(stage)
+    said = tmp_path / "said"
+    package = Path(__file__).resolve().parents[1]
+    script = (
+        f"cd '{stage.repo.path}' && export PYTHONPATH='{package}'\n"
+        f"'{sys.executable}' -m aynig approve task 2>'{said}' || true"
+    )
+    stage.task(script, branch="other", config=BEFORE)
+    stage.run()
+    assert "is a script, and only people approve" in said.read_text()
+    assert stage.repo.tip("task") == request
 
 
 # --- questions -------------------------------------------------------------------------------
