@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from aynig.git.authorship import Made, made_between, made_by, verify
 from aynig.model import AWAITING_APPROVAL
+from aynig.onbranch import read_working
 from aynig.policies.approval import Person, Request, Voice, marks_of
 from aynig.site import Site
 from aynig.thread import REPLIES, Told
@@ -154,7 +155,14 @@ def _workers_of_run(
         named,
         rest.partition(">")[0],
     ]
-    return marks_of(words) | _marks(made_between(site.repo, answer.oid, trigger.oid))
+    made = made_between(site.repo, answer.oid, trigger.oid)
+    return marks_of(words) | _marks(each for each in made if not _is_lease(site, each))
+
+
+def _is_lease(site: Site, made: Made) -> bool:
+    """Is it a lease that lies on the branch, as in dwp? The runner made it, not the script."""
+    statement = site.read(made.message)
+    return statement is not None and read_working(statement, 0) is not None
 
 
 def _marks(made: Iterable[Made]) -> frozenset[str]:

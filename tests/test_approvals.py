@@ -657,3 +657,26 @@ def test_on_a_remote_a_signed_approval_is_held_against_the_trusted_tree(
     fleet.run("bob")
     assert fleet.server.state("task") == "done"
     assert fleet.server.fields("task~1")["approved-by"].startswith("emily@example.org (SHA256:")
+
+
+# --- in dwp ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dialect", ["", "dwp"])
+def test_in_dwp_a_request_and_what_follows_are_in_dwp(stage: Stage, dialect: str) -> None:
+    repo = stage.repo
+    files: dict[str, str | bytes | None] = {
+        ".dwp/command/build": "#!/bin/sh\n"
+        "git commit --quiet --allow-empty -m x -m 'dwp-state: deploy'\n",
+        ".dwp/command/deploy": '#!/bin/sh\necho "$AYNIG_BODY" >ran\n',
+        ".aynig/config.yaml": "states:\n  build: {risk: medium}\n  deploy: {risk: high}\n",
+    }
+    repo.commit("Build\n\nIt\n\ndwp-state: build\n", branch="task", files=files, parent=repo.tip())
+    for waits in ("deploy", "deploy"):
+        stage.run(dialect=dialect)
+        trailers = dict(repo.trailers("task"))
+        assert (trailers["dwp-state"], trailers["dwp-proposes"]) == ("awaiting-approval", waits)
+        repo.commit("Yes\n\ndwp-state: approved\n", branch="task")
+    stage.run(dialect=dialect)
+    assert dict(repo.trailers("task"))["dwp-state"] == "done"
+    assert "ran" in repo.git("ls-tree", "--name-only", "task").split()
