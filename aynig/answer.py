@@ -28,7 +28,7 @@ from aynig.policies.loop import judge as judge_loop
 from aynig.text import escape, shorten
 from aynig.thread import unique
 from aynig.usage import KEYS
-from aynig.workflow import FAILURE, OVER_BUDGET, TEMPFAIL, TIMEOUT, VERIFICATION
+from aynig.workflow import DEADLINE, FAILURE, OVER_BUDGET, TEMPFAIL, TIMEOUT, VERIFICATION
 
 TEMPFAIL_STATUS = 75
 
@@ -172,8 +172,8 @@ def ending_of(result: RunResult, left: Left, findings: Findings = NOTHING_FOUND)
     """How a run ended: a word of `workflow.ENDINGS`, empty for a success."""
     if result.stopped == "timeout":
         return TIMEOUT
-    if result.stopped == OVER_BUDGET:
-        return OVER_BUDGET
+    if result.stopped in (OVER_BUDGET, DEADLINE):
+        return result.stopped
     if result.stopped or result.fault or left.fault or findings.fault:
         return FAILURE
     if result.exit == TEMPFAIL_STATUS:
@@ -245,7 +245,8 @@ class _Way:
 
 def _way(plan: Plan, ending: str, said: str | None, findings: Findings) -> _Way:
     settings = plan.settings
-    if settings.loop is not None and findings.iteration is not None and said is None:
+    goes_round = settings.loop is not None and ending != DEADLINE
+    if settings.loop is not None and goes_round and findings.iteration and said is None:
         verdict = judge_loop(settings.loop, findings.iteration)
         if verdict.word == AGAIN:
             return _Way(plan.event.state, loop=verdict)
@@ -297,9 +298,9 @@ def failure_text(result: RunResult, left: Left, findings: Findings) -> str:
     text = findings.overspent or outcome(result, fault)
     if not findings.enough and not fault:
         text = f"verification: {findings.verified}"
-    elif result.stopped == "timeout":
+    elif result.stopped in ("timeout", DEADLINE):
         # The time it took differs from run to run.
-        text = "timed out"
+        text = "timed out" if result.stopped == "timeout" else "its deadline was over"
     shows = findings.last_line and findings.enough and not fault
     last = f": {findings.last_line}" if shows else ""
     return _one_line(f"{text}{last}") or "failed"
@@ -345,6 +346,8 @@ def outcome(result: RunResult, fault: str = "") -> str:
         return fault or result.fault
     if result.stopped == "timeout":
         return f"timed out after {format_duration(result.duration)}"
+    if result.stopped == DEADLINE:
+        return f"stopped after {format_duration(result.duration)}, as its deadline was over"
     if result.stopped == "moved":
         return "the branch has moved"
     if result.stopped:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import random
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -19,18 +19,22 @@ from aynig.errors import AynigError, RepositoryError, as_unwritable, hold_word, 
 from aynig.execution import Started
 from aynig.executors import Control
 from aynig.executors.summons import Summon, Summons
-from aynig.facts import trusted_commit
+from aynig.facts import level_of, trusted_commit
 from aynig.family import CANCELED
 from aynig.held import OF_OTHER_TASKS, Held, HeldTasks
 from aynig.model import AWAITING, ENDED_STATES, HEADS, Hold, RefChange
 from aynig.notices import Observer
+from aynig.places import free_slots
 from aynig.plan import FIRST_RECHECK, LONGEST_RECHECK
-from aynig.policies import setback
+from aynig.policies import priority, setback
 from aynig.policies.contention import Contention
+from aynig.policies.priority import Rank
+from aynig.policies.resources import RECHECK
 from aynig.reconcile import Barred, Outcome, Outrun, Reconciler
 from aynig.scan import Tip
 from aynig.site import Site
 from aynig.sync import Sync
+from aynig.turns import Lines, Turns
 
 # Holds that say when they end.
 _TIMED = frozenset({"waiting", "breaker", "over-budget"})
@@ -127,8 +131,14 @@ class Desk:
         self._follow = follow
         self._patient = patient
         self._reconciler = Reconciler(site, self.started)
-        self._queue: deque[str] = deque()
-        self._queued: set[str] = set()
+        self._queue = Turns(self._glance, self._rank)
+        # The last runs that branches had, counted.
+        self._turns: dict[str, int] = {}
+        self._lines = Lines()
+        # Those that have left a line to try, and for what.
+        self._called: dict[str, frozenset[str]] = {}
+        self._turn = 0
+        self._next_call = 0.0
         self._active: dict[str, _Active] = {}
         self._held = HeldTasks()
         self._pending: dict[str, Pending] = {}
@@ -205,6 +215,7 @@ class Desk:
         if not first:
             self._free_others(changes)
         self._mind_elsewhere()
+        self._call_waiting()
         self._mind_trust()
 
     def _is_there(self) -> bool:
@@ -219,6 +230,7 @@ class Desk:
         if active is not None and active.trigger not in ("", oid):
             self._stop_if_moved(ref, active)
         self._held.pop(ref)
+        self._lines.leave(ref)
         if ref in self._pending:
             # An answer that waits can't land any more, whatever it was that came instead.
             self._enqueue(ref)
@@ -227,6 +239,8 @@ class Desk:
             self._tell_kin(ref, tip)
         if tip is None or (not tip.state and not tip.fault):
             self._last_hold.pop(ref, None)
+            self._lines.leave(ref)
+            self._turns.pop(ref, None)
             return
         if (tip.actionable or not first) and not self._is_answer_of(active, tip.oid):
             self._observe(notices.of_event(self.site, ref, tip))
@@ -369,17 +383,45 @@ class Desk:
         trusted = trusted_commit(self.site.repo, self.site.settings)
         if trusted != self._trusted:
             self._trusted = trusted
-            self._requeue(_OF_THE_TREE)
+            self._requeue_of_the_tree()
 
     def _requeue(self, words: frozenset[str]) -> None:
         for ref in self._held.of_words(words):
             self._enqueue(ref)
 
+    def _requeue_of_the_tree(self) -> None:
+        """A new workflow may have other places, and more of them."""
+        self._requeue(_OF_THE_TREE)
+        for ref, held in self._held.items():
+            if held.hold.places:
+                self._enqueue(ref)
+
     def _enqueue(self, ref: str) -> None:
         self._held.pop(ref)
-        if ref not in self._queued:
-            self._queued.add(ref)
-            self._queue.append(ref)
+        self._lines.leave(ref)
+        self._queue.add(ref)
+
+    def _glance(self, ref: str) -> tuple[str, float] | None:
+        tip = self.site.scan.tip(ref)
+        return (tip.oid, float(tip.time)) if tip is not None else None
+
+    def _rank(self, ref: str) -> Rank:
+        oid, since = self._glance(ref) or ("", 0.0)
+        level = level_of(self.site, ref, oid) if oid else priority.NORMAL
+        return priority.rank(level, since, time.time(), self._turns.get(ref, 0), ref)
+
+    # --- places that runs share --------------------------------------------------------------
+
+    def _call_waiting(self) -> None:
+        """Queue those that are next in line, as many as there are free places."""
+        if not self._lines:
+            return
+        self._next_call = time.monotonic() + RECHECK
+        for place in self._lines.places():
+            called = sum(place.name in names for names in self._called.values())
+            for ref in self._lines.first(place.name, free_slots(self.site, place) - called):
+                self._called[ref] = frozenset({place.name})
+                self._enqueue(ref)
 
     # --- starting ----------------------------------------------------------------------------
 
@@ -389,16 +431,15 @@ class Desk:
             self._changed.clear()
         if self._contention.until:
             return self.next_landing()
-        if self.sync is not None and self._queue:
-            # Runners that look at the same queue begin at different branches.
-            self._queue.rotate(random.randrange(len(self._queue)))
-        for _ in range(0 if self._is_closed else len(self._queue)):
-            ref = self._queue.popleft()
-            if ref in self._active or (self._bar.holds and ref not in self._pending):
-                # Its turn comes when the run that is under way has ended.
-                self._queue.append(ref)
-                continue
-            self._queued.discard(ref)
+        # Runners that look at the same queue begin at different branches.
+        pick = random.randrange if self.sync is not None else None
+        while not self._is_closed:
+            if self._bar.holds:
+                return self.next_landing()
+            # The turn of one that is under way comes when that has ended.
+            ref = self._queue.take(lambda ref: ref not in self._active, pick)
+            if ref is None:
+                return None
             if ref in self._pending:
                 return ref, self._land(ref)
             tip = self.site.scan.tip(ref)
@@ -414,9 +455,8 @@ class Desk:
         """The same for the next answer that waits: it needs no place among the scripts, and its
         lease runs out if nobody renews it."""
         for ref in self._pending:
-            if ref in self._queued and ref not in self._active and not self.fault:
-                self._queued.discard(ref)
-                self._queue.remove(ref)
+            if ref in self._queue and ref not in self._active and not self.fault:
+                self._queue.discard(ref)
                 return ref, self._land(ref)
         return None
 
@@ -487,6 +527,9 @@ class Desk:
     def collect(self, ref: str, outcome: Outcome | BaseException) -> None:
         """Take in how the work on a branch ended."""
         active = self._active.pop(ref, None)
+        self._called.pop(ref, None)
+        if active is not None and active.has_script:
+            self._turns[ref] = self._turn = self._turn + 1
         oid = (active.trigger or active.oid) if active is not None else ""
         if isinstance(outcome, Barred) and self.sync is not None:
             self._bar.put(ref, _LONGEST[outcome.word])
@@ -514,6 +557,8 @@ class Desk:
         elif isinstance(outcome, Outrun):
             self._contention = self._contention.lost(time.monotonic(), random.random())
             self._enqueue(ref)
+        # What has ended may have had what others wait for.
+        self._call_waiting()
 
     def _finish(self, ref: str, finished: Finished) -> None:
         self._last_hold.pop(ref, None)
@@ -525,7 +570,9 @@ class Desk:
             deferral = finished.deferral
             hold = Hold("waiting", deferral.reason, deferral.not_before)
             due = time.monotonic() + deferral.seconds
-            held = self._last_hold[ref] = Held(hold, finished.plan.event.oid, 0.0, due)
+            ends = _on_our_clock(finished.plan.deadline)
+            held = Held(hold, finished.plan.event.oid, 0.0, due, ends)
+            self._last_hold[ref] = held
             self._held.put(ref, held)
             return
         self._free_copies(finished.plan.event.origin)
@@ -558,13 +605,13 @@ class Desk:
             longest = _LONGEST.get(hold.word, LONGEST_RECHECK) if remote else LONGEST_RECHECK
             delay = min(before.delay * 2, longest) or FIRST_RECHECK
         due = None
-        if hold.until is not None:
+        if hold.until is not None and not hold.places:
             # A task that asked for a time gets that time; anything else is looked at ever less.
             wait = hold.until - time.time() if hold.word in _TIMED else delay
             if self.sync is not None:
                 wait *= random.uniform(1.0, 1.5)
             due = time.monotonic() + max(wait, 0.0)
-        held = Held(hold, oid, delay, due)
+        held = Held(hold, oid, delay, due, _on_our_clock(hold.deadline))
         self._last_hold[ref] = held
         if not known and hold.word != "ended":
             tip = self.site.scan.tip(ref)
@@ -574,8 +621,10 @@ class Desk:
             if hold.word in _OF_PEOPLE:
                 sentence = f"{notice.branch} waits for a person: {notice.detail}"
                 self._summons.call(Summon(notice.branch, state, oid, sentence))
-        if ref not in self._queued:
+        if ref not in self._queue:
             self._held.put(ref, held)
+            if hold.places:
+                self._lines.wait(self._rank(ref), hold.places)
 
     # --- time --------------------------------------------------------------------------------
 
@@ -586,10 +635,14 @@ class Desk:
         self._contention = self._contention.at(now)
         for ref in self._held.due(now):
             self._enqueue(ref)
+        if self._lines and self._next_call <= now:
+            self._call_waiting()
 
     def next_due(self) -> float | None:
         """When `recheck` will find something next, on the monotonic clock."""
         times = [due for due in [self._held.next_due] if due is not None]
+        if self._lines:
+            times.append(self._next_call)
         if self._queue and self._contention.until:
             times.append(self._contention.until)
         if self._bar.holds and not self._bar.trying:
@@ -632,6 +685,11 @@ class Desk:
                 continue
             self._observe(notices.of_finish(self.site, finished))
         self._pending.clear()
+
+
+def _on_our_clock(end: float | None) -> float:
+    """A time in seconds since the epoch on the monotonic clock; infinity for none."""
+    return math.inf if end is None else time.monotonic() + max(end - time.time(), 0.0)
 
 
 def _word(error: BaseException) -> str:

@@ -61,7 +61,7 @@ from aynig.text import escape, shorten
 from aynig.upstream import as_context
 from aynig.usage import NOTHING, fields_of, read_usage, total
 from aynig.verify import Candidate, demand_commitments, verify
-from aynig.workflow import OVER_BUDGET, TEMPFAIL, VERIFICATION, Verification
+from aynig.workflow import DEADLINE, OVER_BUDGET, TEMPFAIL, VERIFICATION, Verification
 from aynig.workplace import Workplace, workplace
 
 # What the answer says beside the script's own words: a subject, the end of the output, testimony.
@@ -268,7 +268,10 @@ class Execution:
         )
         self.has_run = True
         try:
-            return site.executor.execute(job, self._control)
+            result = site.executor.execute(job, self._control)
+            if result.stopped == "timeout" and plan.by_deadline:
+                result = replace(result, stopped=DEADLINE)
+            return result
         except WaitUntil:
             self.has_run = False
             raise
@@ -285,7 +288,8 @@ class Execution:
             return self._site.leases.renew(lease)
         self._stand.renew()
         self._plan = self._stand.plan
-        return lease
+        # Others tell by this one whether what it shares with them is free.
+        return self._site.leases.renew(lease) if lease.slots else lease
 
     def _context(self, place: Workplace) -> dict[str, object]:
         event, site = self._plan.event, self._site

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from aynig.approvals import Trusted
 from aynig.config import parse_workflow
 from aynig.dialects import by_name
-from aynig.errors import ConfigError, RepositoryError
+from aynig.errors import AynigError, ConfigError, RepositoryError
 from aynig.git.checkouts import BEFORE_A_RUN, find_checkout, obstacle
 from aynig.git.mirror import BROKEN_THERE
 from aynig.git.repo import Repo
@@ -25,9 +25,10 @@ from aynig.model import (
     branch_of,
 )
 from aynig.plan import Facts
-from aynig.policies import assignment
+from aynig.policies import assignment, deadline, priority
 from aynig.policies.assignment import AssignmentVerdict, Worker
-from aynig.rulings import Case, first_ruling, last_ruling
+from aynig.rulings import Case, course_of, first_ruling, last_ruling
+from aynig.scan import read_event
 from aynig.settings import SCRIPTS_OF_BRANCH, Settings
 from aynig.site import Site
 from aynig.text import shell_word
@@ -102,8 +103,19 @@ def gather(site: Site, event: Event) -> Grounds:
     ours = lease is not None and lease.trigger == event.oid
     before = deferral or (lease if ours else None)
     past = before.past if before is not None else ()
-    case = Case(event, settings, workflow, thread, past, now, trusted_at(site, event))
-    may_start = live is None and isinstance(script, Script)
+    runnable = isinstance(script, Script)
+    case = Case(
+        event,
+        settings,
+        workflow,
+        thread,
+        past,
+        now,
+        trusted_at(site, event),
+        standing=lease,
+        runnable=runnable,
+    )
+    may_start = live is None and runnable
     facts = Facts(
         script=script,
         settings=settings,
@@ -123,6 +135,7 @@ def gather(site: Site, event: Event) -> Grounds:
         workflow=workflow,
         trusted=trusted,
         thread=thread,
+        deadline=deadline.end_of(course_of(site, settings, thread)) if runnable else None,
         first=first_ruling(site, case) if live is None else None,
         last=last_ruling(site, case) if may_start else None,
     )
@@ -194,6 +207,32 @@ def read_workflow(site: Site, tree: str) -> Workflow:
     if mode not in (0o100644, 0o100755):
         raise ConfigError(f"{CONFIG_FILE} is no file", hint="Make it one, and commit it.")
     return _workflows.parsed(site.repo, oid)
+
+
+def level_of(site: Site, ref: str, oid: str) -> int:
+    """The priority of a task at a commit; the normal one where nothing can be read of it."""
+    try:
+        event = read_event(site.repo, ref, oid, site.read)
+        if event is None or event.statement.fault:
+            return priority.NORMAL
+        thread = site.threads.of(event.oid)
+        workflow = read_workflow(site, trusted_tree(site.repo, site.settings, event))
+    except AynigError:
+        return priority.NORMAL
+    own = thread.priority if thread is not None else None
+    return priority.level_of(own, workflow.of(event.state).priority)
+
+
+def deadline_of(site: Site, event: Event) -> float | None:
+    """When the time of a whole task is up; None: never, or it can't be read."""
+    try:
+        thread = site.threads.of(event.origin)
+        workflow = read_workflow(site, trusted_tree(site.repo, site.settings, event))
+    except AynigError:
+        return None
+    if thread is None:
+        return None
+    return deadline.end_of(course_of(site, workflow.of(event.state), thread))
 
 
 class _Workflows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Set
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ class Held:
     oid: str
     delay: float
     due: float | None
+    # When the time of the whole task is up, on the same clock.
+    ends: float = math.inf
 
 
 class HeldTasks:
@@ -45,11 +48,13 @@ class HeldTasks:
         hold = held.hold
         self._held[ref] = held
         self._words[hold.word] += 1
-        if held.due is not None:
-            self._timed[ref] = held.due
+        next_look = min(held.ends, math.inf if held.due is None else held.due)
+        if next_look < math.inf:
+            self._timed[ref] = next_look
         for key in hold.on or ():
             self._wait_on(key, ref)
-        if hold.on is None and hold.word in OF_OTHER_TASKS and held.due is None:
+        for_others = hold.word in OF_OTHER_TASKS and held.due is None and not hold.places
+        if hold.on is None and for_others:
             self._for_any.add(ref)
         if hold.word == "copy":
             self._copies.setdefault(held.oid, set()).add(ref)

@@ -12,14 +12,14 @@ import math
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from aynig.attempts import attempt_pairs, attempts_of, spent_of
 from aynig.errors import GitFailed, LeaseLost, RefMoved, WaitUntil
 from aynig.git.refs import RefEdit, Refs
 from aynig.git.repo import Repo
-from aynig.model import LEASES, Attempt, Deferral, Event, Field, Holder, Lease
+from aynig.model import LEASES, Attempt, Deferral, Event, Field, Holder, Lease, Seat, branch_of
 from aynig.records import (
     Record,
     Sightings,
@@ -108,13 +108,38 @@ class Leases:
         Void: the branch has moved on, or the holder is a dead process of this host. Expired: this
         very oid was seen for the whole lease time on our own clock.
         """
-        if lease.trigger != tip:
-            return False
+        return lease.trigger == tip and self.is_kept(lease)
+
+    def is_kept(self, lease: Lease) -> bool:
+        """May the run of a lease still be at work, wherever its branch is by now?
+
+        After a branch has moved on, its script may yet be at its end.
+        """
         if lease.holder.runner == self._holder.runner:
             return lease.run in self._held
         if self._is_alive(lease.holder) is False:
             return False
         return self.clock() - self._sightings.since(lease.name, lease.oid) < lease.seconds
+
+    def seat(self, ref: str) -> Seat:
+        """One slot: it is taken for as long as the lease that took it is its branch's, and kept.
+
+        So a run gives its slots back with its lease, however it ends.
+        """
+        # In this order: whoever takes a slot has written both when the first can be read.
+        seen = self._repo.read_ref(ref)
+        taker = read_lease(self._repo, ref, seen) if seen else None
+        if not isinstance(taker, Lease):
+            missing = seen is not None and not self._repo.has_commit(seen)
+            return Seat(ref, seen, branch="?" if missing else "")
+        name = lease_name(taker.ref)
+        oid = self._repo.read_ref(name)
+        standing = read_lease(self._repo, name, oid) if oid else None
+        if not isinstance(standing, Lease) or standing.run != taker.run:
+            return Seat(ref, seen, lease_ref=name, lease_seen=oid)
+        if self.is_kept(standing):
+            return Seat(ref, seen, branch_of(taker.ref), name, oid)
+        return Seat(ref, seen, lease_ref=name, lease_seen=oid, left=standing)
 
     def in_doubt(self, ref: str) -> bool:
         """Could the holder of a branch's lease be dead, for all that was seen of it so far?
@@ -144,10 +169,14 @@ class Leases:
         attempt: int,
         past: tuple[Attempt, ...] = (),
         spent: tuple[Field, ...] = (),
+        *,
+        charged: str = "",
+        seats: Sequence[Seat] = (),
     ) -> Lease:
         """Take the lease of a branch that was free when the lease ref was `seen`.
 
-        Raises RefMoved when the branch or its lease is no longer what was seen.
+        With it `seats`, which were free: all or nothing. Raises RefMoved when the branch, its lease
+        or a slot is no longer what was seen.
         """
         lease = Lease(
             name=lease_name(event.ref),
@@ -163,6 +192,8 @@ class Leases:
             roles=self._roles,
             past=past,
             spent=spent,
+            charged=charged,
+            slots=tuple(seat.ref for seat in seats),
         )
         lease = replace(lease, oid=self._write(lease))
         self._held.add(run)
@@ -170,6 +201,7 @@ class Leases:
             edits = [RefEdit(lease.name, seen, lease.oid)]
             if self._store.checks_together:
                 edits.append(RefEdit(event.ref, event.oid, event.oid))
+            edits += self._seating(lease, seats)
             self._store.commit(edits)
             # Afterwards, because then no other runner can move it any more. Checking it within
             # a transaction of this repository says less and costs a lock file.
@@ -180,6 +212,26 @@ class Leases:
             self._held.discard(run)
             raise
         return lease
+
+    def _seating(self, lease: Lease, seats: Sequence[Seat]) -> list[RefEdit]:
+        """What takes the slots, together with a lease.
+
+        A slot is judged by another ref, which has to be the same still; one that is absent on a
+        remote can't be asked for in a push. Whoever has expired must find that he has lost.
+        """
+        edits = {seat.ref: RefEdit(seat.ref, seat.seen, lease.oid) for seat in seats}
+        for seat in seats:
+            name, seen = seat.lease_ref, seat.lease_seen
+            if name in ("", lease.name) or (seen is None and self._store.checks_together):
+                continue
+            new = seen
+            if seat.left is not None:
+                deferral = self._deferral(
+                    seat.left, 0.0, "its lease had run out, and others waited", "waiting", "", ""
+                )
+                new = self._write_deferral(deferral)
+            edits.setdefault(name, RefEdit(name, seen, new))
+        return list(edits.values())
 
     def holds(self, run: str) -> bool:
         """Is this run one of our own that is under way?"""
@@ -273,15 +325,23 @@ class Leases:
         return True
 
     def _leave(self, lease: Lease, seen: str | None, deferral: Deferral) -> Deferral:
-        oid = write_record(
+        oid = self._write_deferral(deferral)
+        try:
+            self._store.commit([RefEdit(lease.name, seen, oid)])
+        except RefMoved as error:
+            raise LeaseLost(f"the lease of {lease.ref} was taken over", ref=lease.ref) from error
+        return replace(deferral, oid=oid)
+
+    def _write_deferral(self, deferral: Deferral) -> str:
+        return write_record(
             self._repo,
-            f"aynig deferral of {lease.ref}",
+            f"aynig deferral of {deferral.ref}",
             [
                 ("kind", "deferral"),
-                ("branch", written(lease.ref)),
-                ("trigger", lease.trigger),
-                ("run", lease.run),
-                ("attempt", str(lease.attempt)),
+                ("branch", written(deferral.ref)),
+                ("trigger", deferral.trigger),
+                ("run", deferral.run),
+                ("attempt", str(deferral.attempt)),
                 ("not-before", f"{deferral.not_before:.3f}"),
                 ("seconds", f"{deferral.seconds:.3f}"),
                 ("reason", deferral.reason),
@@ -290,13 +350,9 @@ class Leases:
                 *([("kept", deferral.kept)] if deferral.kept else []),
                 *attempt_pairs(deferral.past),
                 *deferral.spent,
+                *([("charged", written(deferral.charged))] if deferral.charged else []),
             ],
         )
-        try:
-            self._store.commit([RefEdit(lease.name, seen, oid)])
-        except RefMoved as error:
-            raise LeaseLost(f"the lease of {lease.ref} was taken over", ref=lease.ref) from error
-        return replace(deferral, oid=oid)
 
     def _deferral(
         self, lease: Lease, delay: float, reason: str, hold: str, answer: str, kept: str
@@ -315,6 +371,7 @@ class Leases:
             kept=kept,
             past=lease.past,
             spent=lease.spent,
+            charged=lease.charged,
         )
 
     def _write(self, lease: Lease) -> str:
@@ -332,6 +389,8 @@ class Leases:
                 *worker_pairs(lease.agent, lease.roles),
                 *attempt_pairs(lease.past),
                 *lease.spent,
+                *([("charged", written(lease.charged))] if lease.charged else []),
+                *([("slots", " ".join(lease.slots))] if lease.slots else []),
                 # Two equal claims in one second would be the same object, and both would succeed.
                 ("nonce", uuid.uuid4().hex),
             ],
@@ -368,6 +427,8 @@ def _to_lease(name: str, record: Record) -> Lease:
         roles=roles,
         past=attempts_of(fields),
         spent=spent_of(fields),
+        charged=unwritten(fields.get("charged", "")),
+        slots=tuple(fields.get("slots", "").split()),
     )
 
 
@@ -389,4 +450,5 @@ def _to_deferral(oid: str, fields: Mapping[str, str]) -> Deferral:
         kept=fields.get("kept", ""),
         past=attempts_of(fields),
         spent=spent_of(fields),
+        charged=unwritten(fields.get("charged", "")),
     )

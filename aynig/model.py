@@ -17,6 +17,12 @@ HEADS = "refs/heads/"
 LEASES = "refs/aynig/lease/"
 RESCUES = "refs/aynig/rescue/"
 RUNNERS = "refs/aynig/runner/"
+# What of resources and limits is taken: each points at the lease that took it.
+SLOTS = "refs/aynig/slot/"
+# When a person has closed the circuit breaker of a state.
+BREAKERS = "refs/aynig/breaker/"
+# What runners of a remote share beside its branches.
+BESIDE = (LEASES, SLOTS, BREAKERS)
 
 # Design section 1.1: a state names a file.
 STATE_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -185,6 +191,8 @@ class Thread:
     by_person: str = ""
     # The state after the compensation that the tip asks for; empty where it asks for none.
     then: str = ""
+    # Was it answered that its time is up, and has no person asked for more since?
+    overdue: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +255,9 @@ class Plan:
     thread: Thread = field(default=Thread("", 0))
     # Whose the task is, where the workflow knows that agent.
     agent: Agent | None = None
+    # When the time of the whole task is up; None: never. Is it that which limits this run?
+    deadline: float | None = None
+    by_deadline: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +273,16 @@ class LoopFacts:
 NO_SCRIPT = Script(path="", oid="", home="")
 
 
+class Place(NamedTuple):
+    """What no more than `capacity` runs may have at a time: a resource, a share of a limit."""
+
+    # What its slots begin with, `refs/aynig/slot/<hash>`.
+    name: str
+    capacity: int
+    # As a sentence names it: `the resource deploy-prod`.
+    told: str
+
+
 @dataclass(frozen=True, slots=True)
 class Hold:
     """Why an event is not run now: one word for programs, a sentence for people."""
@@ -273,6 +294,10 @@ class Hold:
     # What may end it by a change: branches as full refs, commits on which a branch may come to lie,
     # `REMOTE:BRANCH`. Of any branch where it is None and the hold is for other tasks.
     on: frozenset[str] | None = None
+    # What has to be free first, where it waits for that.
+    places: tuple[Place, ...] = ()
+    # When the time of the whole task is up, in seconds since the epoch; it is answered then.
+    deadline: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,6 +333,26 @@ class Lease:
     past: tuple[Attempt, ...] = ()
     # What this commit has cost so far, all attempts together, as far as it was told.
     spent: tuple[Field, ...] = ()
+    # The agent of the workflow that it is run for, whose limits count; empty for none.
+    charged: str = ""
+    # The slot refs that it has.
+    slots: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """One slot as it was seen."""
+
+    ref: str
+    # What the ref points at; None where there is none.
+    seen: str | None = None
+    # The branch whose run has it; empty where it is free.
+    branch: str = ""
+    # The lease ref by which that was judged, and what it pointed at; empty where none was.
+    lease_ref: str = ""
+    lease_seen: str | None = None
+    # The lease of a dead or expired run, which has to go before the slot may be taken.
+    left: Lease | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,6 +376,7 @@ class Deferral:
     kept: str = ""
     past: tuple[Attempt, ...] = ()
     spent: tuple[Field, ...] = ()
+    charged: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,8 +388,8 @@ class RunResult:
     signal: int | None
     started: float
     duration: float
-    # Empty, or why aynig itself ended it: "timeout", "moved" (the branch is at another commit),
-    # "canceled", "drained", "lease-lost".
+    # Empty, or why aynig itself ended it: "timeout", "deadline", "over-budget", "moved" (the branch
+    # is at another commit), "canceled", "drained", "lease-lost".
     stopped: str = ""
     # Empty, or why it could not be started or its result can't be used.
     fault: str = ""

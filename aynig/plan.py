@@ -6,7 +6,7 @@ Pure: everything that has to be looked up is in `Facts`.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from aynig.durations import format_duration
 from aynig.model import (
@@ -31,7 +31,7 @@ from aynig.model import (
 )
 from aynig.policies.assignment import AssignmentVerdict
 from aynig.text import escape, operand, shorten
-from aynig.workflow import Agent, StateSettings, Workflow
+from aynig.workflow import DEADLINE, Agent, StateSettings, Workflow
 
 # How soon a hold that no ref change ends is looked at again; doubled from look to look.
 FIRST_RECHECK = 1.0
@@ -71,12 +71,21 @@ class Facts:
     thread: Thread = field(default=Thread("", 0))
     # Whose the task is, where the workflow knows that agent.
     agent: Agent | None = None
+    # When the time of the whole task is up, in seconds since the epoch; None: never.
+    deadline: float | None = None
     first: Hold | Step | None = None
     last: Hold | Step | None = None
 
 
 def make_plan(event: Event, facts: Facts) -> Plan | Hold:
     """The plan for an event; a Hold says in one word, and in a sentence, why there is none."""
+    found = _made(event, facts)
+    if isinstance(found, Hold) and facts.deadline is not None and facts.deadline > facts.now:
+        return replace(found, deadline=facts.deadline)
+    return found
+
+
+def _made(event: Event, facts: Facts) -> Plan | Hold:
     hold = state_hold(event) or _copy_hold(event, facts)
     if hold is not None:
         return hold
@@ -100,13 +109,15 @@ def make_plan(event: Event, facts: Facts) -> Plan | Hold:
 
 
 def _planned(event: Event, facts: Facts, script: Script, step: Step | None = None) -> Plan:
+    timeout = facts.settings.timeout or facts.default_timeout
+    left = math.inf if facts.deadline is None else max(facts.deadline - facts.now, 0.0)
     return Plan(
         event=event,
         script=script,
         settings=facts.settings,
         role=facts.role,
         attempt=facts.attempts + 1,
-        timeout=facts.settings.timeout or facts.default_timeout,
+        timeout=min(timeout, left),
         step=step,
         past=facts.past,
         spent=facts.spent,
@@ -114,6 +125,8 @@ def _planned(event: Event, facts: Facts, script: Script, step: Step | None = Non
         trusted=facts.trusted,
         thread=facts.thread,
         agent=facts.agent,
+        deadline=facts.deadline,
+        by_deadline=left < timeout,
     )
 
 
@@ -121,7 +134,11 @@ def _ruled(event: Event, facts: Facts, ruling: Hold | Step) -> Plan | Hold:
     """What a policy decided: a step waits for its time as well, after an error or a refusal."""
     if isinstance(ruling, Hold):
         return ruling
-    hold = deferral_hold(facts.deferral, facts.now) if facts.deferral is not None else None
+    deferral = facts.deferral
+    if deferral is not None and ruling.kind == DEADLINE and deferral.hold == "waiting":
+        # What it waits for is another attempt, which there will not be.
+        deferral = None
+    hold = deferral_hold(deferral, facts.now) if deferral is not None else None
     return hold or _planned(event, facts, NO_SCRIPT, ruling)
 
 

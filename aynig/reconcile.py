@@ -37,8 +37,9 @@ from aynig.execution import Execution, Started
 from aynig.executors import Control
 from aynig.facts import Grounds, answered_by, broken_hold, gather, unreadable_hold
 from aynig.lease import lease_name, read_lease
-from aynig.model import Deferral, Event, Hold, Lease, Plan, Statement
+from aynig.model import Deferral, Event, Hold, Lease, Plan, Seat, Statement
 from aynig.onbranch import read_working
+from aynig.places import find_seats, wanted
 from aynig.plan import (
     FIRST_RECHECK,
     answered_hold,
@@ -86,8 +87,9 @@ class _Claim:
     plan: Plan
     lease: Lease
     lease_seen: str | None
-    # The dead or expired lease that it was.
-    taken_over: Lease | None
+    # The dead or expired leases that were in the way: of the branch itself, and those of others
+    # that had what it needs.
+    taken_over: tuple[Lease, ...]
     # The answer that an earlier runner has left to be landed, and what it says.
     left: tuple[Deferral, Statement] | None
     # The lease on the branch, where the dialect has it there.
@@ -112,10 +114,10 @@ class Reconciler:
         outcome: Outcome | None = None
         run: Execution | None = None
         try:
-            if claim.taken_over is not None:
+            for lease in claim.taken_over:
                 # Its script may have outlived it, and would work beside ours. Not before the lease
                 # is ours: its holder would take what we did for the script's own failure.
-                self._site.end_scripts(claim.taken_over.run)
+                self._site.end_scripts(lease.run)
             if claim.left is not None:
                 outcome = resume(self._site, claim.plan, claim.lease, *claim.left)
                 return outcome
@@ -224,8 +226,11 @@ class Reconciler:
             left = self._left(event, seen)
             if left is not None:
                 plan = replace(plan, attempt=left[0].attempt)
+            seats = self._seats(plan) if left is None else ()
+            if isinstance(seats, Hold):
+                return replace(seats, deadline=plan.deadline)
             try:
-                lease = self._acquire(plan, seen, left[0].run if left else new_run_id())
+                lease = self._acquire(plan, seen, left[0].run if left else new_run_id(), seats)
                 if not isinstance(lease, Lease):
                     return lease
                 stand = self._take_branch(plan, lease) if left is None else None
@@ -234,7 +239,10 @@ class Reconciler:
                 if self._site.mirror is not None:
                     return Outrun()
                 continue
-            return _Claim(plan, lease, seen, grounds.taken_over, left, stand)
+            ousted = [seat.left for seat in seats if seat.left is not None]
+            if grounds.taken_over is not None:
+                ousted.append(grounds.taken_over)
+            return _Claim(plan, lease, seen, tuple(ousted), left, stand)
         return Hold("busy", "it moves faster than it can be taken", time.time() + FIRST_RECHECK)
 
     def _take_branch(self, plan: Plan, lease: Lease) -> BranchLease | None:
@@ -294,10 +302,28 @@ class Reconciler:
         statement = left_answer(self._site, before)
         return (before, statement) if statement is not None else None
 
-    def _acquire(self, plan: Plan, seen: str | None, run: str) -> Lease | Hold:
+    def _seats(self, plan: Plan) -> tuple[Seat, ...] | Hold:
+        """What the run needs beside its lease; nothing for what no script is started for."""
+        if plan.step is not None:
+            return ()
+        places = wanted(plan.event, plan.workflow, plan.settings, plan.thread)
+        return find_seats(self._site, plan.event.branch, places)
+
+    def _acquire(
+        self, plan: Plan, seen: str | None, run: str, seats: tuple[Seat, ...]
+    ) -> Lease | Hold:
         event = plan.event
         try:
-            lease = self._site.leases.acquire(event, seen, run, plan.attempt, plan.past, plan.spent)
+            lease = self._site.leases.acquire(
+                event,
+                seen,
+                run,
+                plan.attempt,
+                plan.past,
+                plan.spent,
+                charged=plan.agent.name if plan.agent is not None else "",
+                seats=seats,
+            )
         except WaitUntil as error:
             kind = Barred if isinstance(error, _BARS) else Hold
             return kind(hold_word(error), told(error), time.time() + FIRST_RECHECK)

@@ -19,7 +19,7 @@ from aynig.git.locks import StaleLock, clear_stale_locks, find_stale_locks
 from aynig.git.refs import RefEdit, pack_many_refs
 from aynig.git.repo import Repo
 from aynig.lease import lease_name, read_lease
-from aynig.model import ENDED_STATES, HEADS, LEASES, RESCUES, Lease
+from aynig.model import ENDED_STATES, HEADS, LEASES, RESCUES, SLOTS, Lease
 from aynig.processes import is_alive, is_running
 from aynig.site import Site
 from aynig.text import counted
@@ -136,9 +136,24 @@ def keep_house(site: Site) -> None:
     site.shelf.sweep(retention, now)
     site.pool.sweep(retention)
     site.store.delete(_spent_leases(site, now - retention))
+    site.store.delete(_spent_slots(site, now - retention))
     pack_many_refs(site.repo)
     if site.mirror is not None:
         site.mirror.keep_house()
+
+
+def _spent_slots(site: Site, before: float) -> list[RefEdit]:
+    """The slots that nobody has, and that nobody has taken for long: of a limit that is gone, say.
+
+    Whoever takes one at this moment has changed it, and it stays.
+    """
+    spent = []
+    for ref, oid in site.repo.refs_below(SLOTS).items():
+        taker = read_lease(site.repo, ref, oid)
+        is_old = not isinstance(taker, Lease) or taker.time < before
+        if is_old and not site.leases.seat(ref).branch:
+            spent.append(RefEdit(ref, oid, None))
+    return spent
 
 
 def _spent_leases(site: Site, before: float) -> list[RefEdit]:

@@ -6,15 +6,19 @@ done in `policies/`, and is pure.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from aynig import approvals
 from aynig.approvals import Trusted
+from aynig.errors import RepositoryError
 from aynig.family import children_ruling, kin_hold, parent_ruling, proposal_ruling
-from aynig.model import Attempt, Event, Hold, Step
-from aynig.policies import breaker, dependencies
+from aynig.model import Attempt, Event, Hold, Lease, Step
+from aynig.places import find_seats, wanted
+from aynig.policies import breaker, deadline, dependencies, resources
 from aynig.policies.breaker import Streak
+from aynig.policies.deadline import Course
 from aynig.site import Site
 from aynig.thread import Thread
 from aynig.workflow import StateSettings, Workflow
@@ -37,6 +41,10 @@ class Case:
     now: float
     # What counted for an earlier commit of the task, by the tree of that.
     trusted: Trusted = _untrusted
+    # The lease of the branch, as it was left or as it is.
+    standing: Lease | None = None
+    # Is there a script for its state?
+    runnable: bool = False
 
 
 Ruling = Hold | Step
@@ -103,17 +111,54 @@ def _approval(site: Site, case: Case) -> Ruling | None:
     return approvals.before(site, case.event, case.settings, case.thread, case.trusted)
 
 
+def _ends_first(site: Site, case: Case) -> Ruling | None:
+    """To take the lease of an earlier run over is to take its slots from it."""
+    lease = case.standing
+    if lease is None or not lease.slots or not site.leases.is_kept(lease):
+        return None
+    return resources.unfinished(case.event.branch, case.now)
+
+
+def _waits_for_places(site: Site, case: Case) -> Ruling | None:
+    places = wanted(case.event, case.workflow, case.settings, case.thread)
+    found = find_seats(site, case.event.branch, places)
+    return found if isinstance(found, Hold) else None
+
+
+def course_of(site: Site, settings: StateSettings, thread: Thread) -> Course:
+    """How long a task may take, and how it stands."""
+    limit = deadline.shorter(settings.deadline, thread.deadline)
+    touched = float(thread.began)
+    if limit is not None and thread.by_person:
+        with contextlib.suppress(RepositoryError):
+            touched = float(site.repo.commit(thread.by_person).time)
+    return Course(limit, float(thread.began), touched, thread.overdue)
+
+
+def _is_too_late(site: Site, case: Case) -> Ruling | None:
+    """Not where a person or nobody is to do something: nothing would be started there."""
+    if not case.runnable:
+        return None
+    settings, thread = case.settings, case.thread
+    autonomy = thread.autonomy or case.workflow.autonomy
+    course = course_of(site, settings, thread)
+    event = case.event
+    return deadline.judge(course, settings, event.branch, event.origin, autonomy, case.now)
+
+
 # Whether or not the state has a script.
 _FIRST: tuple[Question, ...] = (
+    _ends_first,
     _is_canceled_with_its_parent,
     _is_only_proposed,
+    _is_too_late,
     _has_too_many_kin,
     _reply,
     _people_only,
     _waits_for_children,
 )
 # Of a run that could start now.
-_LAST: tuple[Question, ...] = (_dependencies, _approval, _breaker)
+_LAST: tuple[Question, ...] = (_dependencies, _approval, _breaker, _waits_for_places)
 
 
 def first_ruling(site: Site, case: Case) -> Ruling | None:

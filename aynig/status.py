@@ -12,7 +12,7 @@ from aynig import barred
 from aynig.branchlease import run_began, working_hold
 from aynig.durations import format_duration
 from aynig.errors import ConfigError, RepositoryError, Unwritable
-from aynig.facts import broken_hold, gather, unreadable_hold
+from aynig.facts import broken_hold, deadline_of, gather, unreadable_hold
 from aynig.git.checkouts import BEFORE_AN_ANSWER, find_checkout, obstacle
 from aynig.git.mirror import BROKEN_THERE
 from aynig.lease import time_left
@@ -53,6 +53,8 @@ class StatusRow:
     lease_seconds: float | None = None
     lease_left: float | None = None
     last_answer: RunRow | None = None
+    # When the time of the whole task is up; None: never.
+    deadline: float | None = None
 
 
 def status_rows(site: Site, *, idle: bool = False) -> Iterator[StatusRow]:
@@ -108,7 +110,18 @@ def _task_row(site: Site, ref: str, tip: Tip, tips: Set[str]) -> StatusRow:
         lease_seconds=lease.seconds if lease is not None else None,
         lease_left=left,
         last_answer=_last_answer(site, ref, tip.oid, tips),
+        deadline=_deadline(site, ref, tip),
     )
+
+
+def _deadline(site: Site, ref: str, tip: Tip) -> float | None:
+    if not tip.actionable:
+        return None
+    try:
+        event = read_event(site.repo, ref, tip.oid, site.read)
+    except RepositoryError:
+        return None
+    return deadline_of(site, event) if event is not None else None
 
 
 def _row_of_lease(site: Site, ref: str, tip: Tip, tips: Set[str]) -> StatusRow | None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 from aynig.durations import parse_duration
 from aynig.model import Field, Statement, Thread
+from aynig.workflow import DEADLINE
 
 # A person's commit on top of one of these begins another task, unless it says that it goes on.
 _OVER = frozenset({"done", "failed", "canceled"})
@@ -99,6 +100,7 @@ def _after_person(before: Thread, commit: Told) -> Thread:
         by_person=commit.oid,
         then="",
         lately=frozenset(),
+        overdue=False,
     )
 
 
@@ -123,6 +125,7 @@ def _after_answer(before: Thread, commit: Told, answered: Told) -> Thread:
         reopened=before.reopened + (statement.value("reopened") is not None),
         started=before.started.union(statement.values("child")),
         lately=frozenset(),
+        overdue=before.overdue or statement.value("stopped") == DEADLINE,
     )
 
 
@@ -134,12 +137,14 @@ def again_in(statement: Statement, state: str) -> bool:
 def _after_step(before: Thread, statement: Statement) -> Thread:
     settled = frozenset((*statement.values("joined"), *statement.values("left-out")))
     told = before.told.union(statement.values("child"), statement.values("canceled-by"))
+    late = before.overdue or statement.value("step") == DEADLINE
     return replace(
         before,
         settled=before.settled | settled,
         lately=settled,
         told=told,
         verdicts=(*before.verdicts, *_verdicts(statement)),
+        overdue=late,
         then=statement.value("then") or before.then,
     )
 

@@ -18,6 +18,8 @@ VERIFICATION = "verification"
 ENDINGS = (FAILURE, TIMEOUT, TEMPFAIL, VERIFICATION)
 # Stopped because it spent more than was left: another attempt would as well.
 OVER_BUDGET = "over-budget"
+# Stopped because the time of the whole task was up.
+DEADLINE = "deadline"
 
 BEFORE = "before"
 AFTER = "after"

@@ -75,6 +75,7 @@ def _as_json(row: StatusRow, name: str) -> dict[str, Any]:
         "detail": row.detail,
         "since": timestamp(row.since) if row.tip else None,
         "until": timestamp(row.until),
+        "deadline": timestamp(row.deadline),
         "run": row.run,
         "runner": row.runner,
         "lease_seconds": row.lease_seconds,

@@ -38,7 +38,7 @@ from aynig.git.refs import RefEdit, RefStore, pack_many_refs
 from aynig.git.remote import TIMEOUT, Heads, Remote
 from aynig.git.repo import Repo
 from aynig.git.snapshot import RefReader
-from aynig.model import HEADS, LEASES
+from aynig.model import BESIDE, HEADS, LEASES
 from aynig.processes import is_running
 from aynig.text import shell_word
 
@@ -50,7 +50,7 @@ _KEYS = frozenset(
         "core.sharedrepository", "core.filemode", "core.symlinks", "core.ignorecase",
     }
 )  # fmt: skip
-_MIRRORED = (HEADS, LEASES)
+_MIRRORED = (HEADS, *BESIDE)
 # Of a branch or lease that the server has no more of than the name.
 BROKEN_THERE = (
     "the remote can't read it, and may take no push before it is mended: `aynig doctor` in the "
@@ -81,7 +81,7 @@ class Mirror:
         self._store = store
         self._mutex = threading.Lock()
         self._reader = reader(repo.common_dir, _MIRRORED)
-        self._leases = reader(remote.line.path, (LEASES,))
+        self._leases = reader(remote.line.path, BESIDE)
         self._heads: Heads | None = None
         self._said_leases: Mapping[str, str] = {}
         self._broken_leases: tuple[str, ...] = ()
@@ -128,7 +128,7 @@ class Mirror:
             self.remote.line.begin(tips[:1])
             self._broken_leases = self.remote.fetch(changed, tips, leases=True)
             current = self._said_leases = self._leases.look().refs
-            leased = {*current, *_below(before, LEASES)}.difference(self._broken_leases)
+            leased = {*current, *_below(before, *BESIDE)}.difference(self._broken_leases)
             now.update({ref: current.get(ref) for ref in leased})
         for ref in _below(now, LEASES):
             oid = now[ref]
@@ -326,8 +326,8 @@ class Mirror:
             git_text(self.repo.common_dir, ["symbolic-ref", "HEAD", default])
 
 
-def _below(refs: Iterable[str], prefix: str) -> list[str]:
-    return [ref for ref in refs if ref.startswith(prefix)]
+def _below(refs: Iterable[str], *prefixes: str) -> list[str]:
+    return [ref for ref in refs if ref.startswith(prefixes)]
 
 
 # --- making one ----------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ from aynig.git.complaints import Complaint, complaint_of
 from aynig.git.line import Line
 from aynig.git.patience import Patience
 from aynig.git.refs import RefEdit
-from aynig.model import HEADS, LEASES
+from aynig.model import BESIDE, HEADS
 from aynig.text import shorten
 
 # How long, in seconds, a remote may take to say what its refs are, or to take a push: what hangs
@@ -129,9 +129,10 @@ class Remote:
     def fetch(
         self, wanted: Mapping[str, str], tips: Iterable[str], *, leases: bool = False
     ) -> tuple[str, ...]:
-        """Bring the commits `wanted` (by ref) with their history; with `leases` all lease refs too.
+        """Bring the commits `wanted` (by ref) with their history; with `leases` all lease refs too,
+        and the slots and breakers beside them.
 
-        Those are in the line's own refs then (`refs/aynig/lease/`), but for those that are broken
+        Those are in the line's own refs then, by the same names, but for those that are broken
         there, which are returned. `tips` are commits that are here already, with their history.
         Raises Unreachable or Refused, also where a commit is not there any more because its branch
         has moved on.
@@ -140,7 +141,7 @@ class Remote:
         specs = sorted(set(wanted.values()))
         if leases:
             options.append("--prune")
-            specs.append(f"+{LEASES}*:{LEASES}*")
+            specs += [f"+{prefix}*:{prefix}*" for prefix in BESIDE]
         broken: tuple[str, ...] = ()
         if specs:
             try:
@@ -170,7 +171,7 @@ class Remote:
         self._fetch([*options, "--stdin"], stdin=request.encode("utf-8", "surrogateescape"))
 
     def _broken_leases(self) -> tuple[str, ...]:
-        return tuple(ref for ref in self.broken() if ref.startswith(LEASES))
+        return tuple(ref for ref in self.broken() if ref.startswith(BESIDE))
 
     def fetch_below(self, prefix: str) -> None:
         """Bring all refs whose names start with `prefix` into the line's own, and no others.

@@ -14,9 +14,9 @@ from collections.abc import Iterable, Sequence, Set
 from aynig.errors import AynigError, RefBusy, RefMoved, Unreachable, WaitUntil
 from aynig.git.mirror import Mirror
 from aynig.git.refs import RefEdit, RefStore
-from aynig.model import HEADS, LEASES, RESCUES
+from aynig.model import BESIDE, HEADS, RESCUES
 
-_SHARED = (HEADS, LEASES)
+_SHARED = (HEADS, *BESIDE)
 # So many rescue refs go along with one push.
 _MOST_ALONG = 8
 _MOST_AT_ONCE = 100

@@ -22,7 +22,7 @@ from aynig.git.remote import Heads, Remote
 from aynig.git.repo import EMPTY_TREE, CommitInfo, Identity, Repo
 from aynig.git.snapshot import Look, RefReader
 from aynig.git.worktree import Harvest
-from aynig.model import HEADS, LEASES, RefChange, RunResult, Script, ScriptProblem
+from aynig.model import BESIDE, HEADS, RefChange, RunResult, Script, ScriptProblem
 from aynig.runs import RunFolder
 from tests.machines.server import MAIN, Pusher, Server
 from tests.machines.strand import Killed, stop_here
@@ -247,7 +247,7 @@ class MemoryRemote(Remote):
         disk = self._machine.disk
         found = list(wanted.values())
         if leases:
-            disk.line = self._server.below(LEASES)
+            disk.line = {r: o for p in BESIDE for r, o in self._server.below(p).items()}
             found += disk.line.values()
         while found:
             oid = found.pop()
