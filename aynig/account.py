@@ -105,19 +105,43 @@ def _end_of_run(run: str, duration: str, otherwise: int) -> int:
     return int(begun + (float(duration) if _SECONDS.fullmatch(duration) else 0.0))
 
 
+class Unknown:
+    """Answers of which something is not known, and the last of them."""
+
+    __slots__ = ("last", "which")
+
+    def __init__(self) -> None:
+        self.which: set[tuple[int, str]] = set()
+        self.last = (0, "")
+
+    def count(self, which: tuple[int, str], sign: int) -> None:
+        if sign > 0:
+            self.which.add(which)
+            self.last = max(self.last, which)
+            return
+        self.which.discard(which)
+        if which == self.last:
+            self.last = max(self.which, default=(0, ""))
+
+    def copy(self) -> Unknown:
+        other = Unknown()
+        other.which, other.last = set(self.which), self.last
+        return other
+
+
 class Sum:
     """What was spent in one scope, on one day or task."""
 
-    __slots__ = ("calls", "cost", "last", "tokens_in", "tokens_out", "unknown")
+    __slots__ = ("calls", "cost", "tokens_in", "tokens_out", "unknown", "unknown_tokens")
 
     def __init__(self) -> None:
         self.cost = Decimal(0)
         self.tokens_in = 0
         self.tokens_out = 0
         self.calls = 0
-        # The answers whose cost nobody knows, and the last of them.
-        self.unknown: set[tuple[int, str]] = set()
-        self.last = (0, "")
+        # The answers whose cost, and whose tokens, nobody knows.
+        self.unknown = Unknown()
+        self.unknown_tokens = Unknown()
 
     def count(self, answer: Answer, sign: int = 1) -> None:
         usage = answer.usage
@@ -129,27 +153,32 @@ class Sum:
             self.tokens_out += usage.tokens_out * sign
         self.calls += answer.calls * sign
         if usage.unknown:
-            self._count_unknown((answer.time, answer.oid), sign)
+            self.unknown.count((answer.time, answer.oid), sign)
+        if usage.tokens_unknown:
+            self.unknown_tokens.count((answer.time, answer.oid), sign)
 
-    def _count_unknown(self, which: tuple[int, str], sign: int) -> None:
-        if sign > 0:
-            self.unknown.add(which)
-            self.last = max(self.last, which)
-            return
-        self.unknown.discard(which)
-        if which == self.last:
-            self.last = max(self.unknown, default=(0, ""))
+    def forgive(self) -> None:
+        """A person has seen it: what nobody knows counts no more."""
+        self.unknown, self.unknown_tokens = Unknown(), Unknown()
 
     def copy(self) -> Sum:
         other = Sum()
         other.cost, other.calls = self.cost, self.calls
         other.tokens_in, other.tokens_out = self.tokens_in, self.tokens_out
-        other.unknown, other.last = set(self.unknown), self.last
+        other.unknown = self.unknown.copy()
+        other.unknown_tokens = self.unknown_tokens.copy()
         return other
 
     def spent(self) -> Spent:
-        usage = Usage(self.cost, self.tokens_in, self.tokens_out, self.calls, bool(self.unknown))
-        return Spent(usage, self.last[1])
+        usage = Usage(
+            self.cost,
+            self.tokens_in,
+            self.tokens_out,
+            self.calls,
+            bool(self.unknown.last[1]),
+            bool(self.unknown_tokens.last[1]),
+        )
+        return Spent(usage, self.unknown.last[1], self.unknown_tokens.last[1])
 
 
 class Line:

@@ -35,7 +35,7 @@ TEMPFAIL_STATUS = 75
 # The daemon's own testimony: a script that writes these is not believed.
 RESERVED_FIELDS = frozenset(
     {
-        "answers", "run", "runner", "executed-by", "attempt", "exit", "signal", "duration",
+        "answers", "run", "runner", "executed-by", "agent", "attempt", "exit", "signal", "duration",
         "script", "rescue", "stopped", "fault", "step", "overruled", "failed-attempt", "failure",
         "iteration", "loop", "verified", "failed-scenario", "judged-by", "compensates", "then",
         "escalated", "proposes", "proposal", "approves", "approved-by", "approvals", "rejects",

@@ -51,9 +51,19 @@ def attempts_of(fields: Mapping[str, str]) -> tuple[Attempt, ...]:
     return (*[FORGOTTEN] * forgotten, *found)
 
 
+def spent_pairs(spent: Sequence[Field]) -> list[tuple[str, str]]:
+    """What they have cost as the fields of a record, each key once: `0.3 unknown`."""
+    found: dict[str, list[str]] = {}
+    for key, value in spent:
+        found.setdefault(key, []).append(value)
+    return [(key, " ".join(values)) for key, values in found.items()]
+
+
 def spent_of(fields: Mapping[str, str]) -> tuple[Field, ...]:
     """What a record says that they have cost."""
-    return tuple(Field(key, fields[key]) for key in KEYS if key in fields)
+    return tuple(
+        Field(key, value) for key in KEYS if key in fields for value in fields[key].split()
+    )
 
 
 # One that only the number is left of.

@@ -44,7 +44,16 @@ _OF_PEOPLE = frozenset({*AWAITING, "stalled"})
 _PASSING = frozenset({"busy", "copy"})
 # Holds that a change of the trusted tree may end.
 _OF_THE_TREE = frozenset(
-    {"missing-script", "not-executable", "bad-script", "bad-interpreter", "bad-config", "assigned"}
+    {
+        "missing-script",
+        "not-executable",
+        "bad-script",
+        "bad-interpreter",
+        "bad-config",
+        "assigned",
+        "breaker",
+        "over-budget",
+    }
 )
 # Holds that end when the repository can be read again.
 _OF_THE_REPOSITORY = frozenset({"error", "unreadable", "unwritable", "unreachable"})

@@ -57,6 +57,7 @@ from aynig.reopening import Reopening, read_reopening, told_reopening, with_reop
 from aynig.rescue import rescue_work
 from aynig.respond import Answer, write_answer
 from aynig.site import Site
+from aynig.spending import Allowance
 from aynig.text import escape, shorten
 from aynig.upstream import as_context
 from aynig.usage import NOTHING, fields_of, read_usage, total
@@ -119,10 +120,11 @@ class Execution:
             lambda: control.stop("lease-lost"),
             aside=site.mirror is not None,
         )
+        self._allowance = Allowance(site.ledger, self._plan, lease.name)
         self._pulse = Pulse(
             self._renewal,
             stand.interval if stand is not None else lease.seconds * RENEWALS,
-            lambda usage: "",
+            self._allowance,
             lambda: control.stop(OVER_BUDGET, site.settings.grace),
             clock=site.leases.clock,
         )
@@ -211,7 +213,7 @@ class Execution:
         tally = self._pulse.last_usage()
         said, faults = read_usage(left.reply.fields)
         before, _ = read_usage(self._plan.spent)
-        spent = before + total(tally.usage, said)
+        spent = before + self._allowance.completed(total(tally.usage, said))
         return replace(
             found,
             spent=fields_of(spent),

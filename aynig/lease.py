@@ -15,11 +15,23 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from aynig.attempts import attempt_pairs, attempts_of, spent_of
+from aynig.attempts import attempt_pairs, attempts_of, spent_of, spent_pairs
 from aynig.errors import GitFailed, LeaseLost, RefMoved, WaitUntil
 from aynig.git.refs import RefEdit, Refs
 from aynig.git.repo import Repo
-from aynig.model import LEASES, Attempt, Deferral, Event, Field, Holder, Lease, Seat, branch_of
+from aynig.model import (
+    LEASES,
+    Attempt,
+    Deferral,
+    Event,
+    Field,
+    Gate,
+    Holder,
+    Lease,
+    RefChange,
+    Seat,
+    branch_of,
+)
 from aynig.records import (
     Record,
     Sightings,
@@ -93,6 +105,8 @@ class Leases:
         self._sightings = Sightings(clock)
         # Our own runs that are under way: a lease in our name for any other is a leftover.
         self._held: set[str] = set()
+        # Lease refs that we have written, or whose runs have ended, since somebody last asked.
+        self._touched: set[str] = set()
         # Leases that could not be given back, and what their refs are to point at.
         self._owed: list[tuple[Lease, str]] = []
 
@@ -172,11 +186,12 @@ class Leases:
         *,
         charged: str = "",
         seats: Sequence[Seat] = (),
+        gates: Sequence[Gate] = (),
     ) -> Lease:
         """Take the lease of a branch that was free when the lease ref was `seen`.
 
-        With it `seats`, which were free: all or nothing. Raises RefMoved when the branch, its lease
-        or a slot is no longer what was seen.
+        With it `seats`, which were free, and `gates`: all or nothing. Raises RefMoved when the
+        branch, its lease, a slot or a gate is no longer what was seen.
         """
         lease = Lease(
             name=lease_name(event.ref),
@@ -202,6 +217,7 @@ class Leases:
             if self._store.checks_together:
                 edits.append(RefEdit(event.ref, event.oid, event.oid))
             edits += self._seating(lease, seats)
+            edits += [RefEdit(gate.ref, gate.seen, lease.oid) for gate in gates]
             self._store.commit(edits)
             # Afterwards, because then no other runner can move it any more. Checking it within
             # a transaction of this repository says less and costs a lock file.
@@ -211,6 +227,7 @@ class Leases:
         except BaseException:
             self._held.discard(run)
             raise
+        self._touch(lease.name)
         return lease
 
     def _seating(self, lease: Lease, seats: Sequence[Seat]) -> list[RefEdit]:
@@ -240,6 +257,17 @@ class Leases:
     def forget(self, lease: Lease) -> None:
         """The run is over, however it ended: what is left of its lease keeps nobody out."""
         self._held.discard(lease.run)
+        self._touch(lease.name)
+
+    def _touch(self, name: str) -> None:
+        with self._mutex:
+            self._touched.add(name)
+
+    def take_touched(self) -> list[RefChange]:
+        """What lease refs that we have written are at, since the last call."""
+        with self._mutex:
+            touched, self._touched = self._touched, set()
+        return [RefChange(name, None, self._repo.read_ref(name)) for name in touched]
 
     def renew(self, lease: Lease) -> Lease:
         """Show that we still live; raises LeaseLost when somebody else has taken over."""
@@ -251,6 +279,7 @@ class Leases:
             if standing is not None and standing.oid != lease.oid:
                 return self.renew(standing)
             raise LeaseLost(f"the lease of {lease.ref} was taken over", ref=lease.ref) from error
+        self._touch(lease.name)
         return renewed
 
     def standing(self, lease: Lease) -> Lease | None:
@@ -349,7 +378,7 @@ class Leases:
                 *([("answer", deferral.answer)] if deferral.answer else []),
                 *([("kept", deferral.kept)] if deferral.kept else []),
                 *attempt_pairs(deferral.past),
-                *deferral.spent,
+                *spent_pairs(deferral.spent),
                 *([("charged", written(deferral.charged))] if deferral.charged else []),
             ],
         )
@@ -388,7 +417,7 @@ class Leases:
                 ("attempt", str(lease.attempt)),
                 *worker_pairs(lease.agent, lease.roles),
                 *attempt_pairs(lease.past),
-                *lease.spent,
+                *spent_pairs(lease.spent),
                 *([("charged", written(lease.charged))] if lease.charged else []),
                 *([("slots", " ".join(lease.slots))] if lease.slots else []),
                 # Two equal claims in one second would be the same object, and both would succeed.

@@ -12,6 +12,7 @@ import contextlib
 import math
 import re
 import threading
+import time
 from bisect import bisect_left
 from calendar import timegm
 from collections import defaultdict
@@ -94,12 +95,49 @@ class Entry:
 
 
 Spends = Callable[[str, str], Entry | None]
+# The lease refs of others are looked at so often, in seconds: they renew less often than that.
+_LOOK = 1.0
+
+
+class Feed:
+    """How branches and lease refs have changed, by what the scan and our own runs have seen.
+
+    A look at the disk costs more where there are many lease refs, so it is not made each time.
+    """
+
+    def __init__(
+        self,
+        moves: Moves,
+        touched: Moves,
+        reader: RefReader,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`moves` are those of branches, `touched` the lease refs that we have written, `reader`
+        looks at all lease refs."""
+        self._moves = moves
+        self._touched = touched
+        self._reader = reader
+        self._clock = clock
+        self._next = -math.inf
+
+    def wake(self) -> None:
+        """The next call looks at the disk."""
+        self._next = -math.inf
+
+    def __call__(self) -> list[RefChange]:
+        # Branches last: an answer is not there before the lease that it replaces.
+        found: list[RefChange] = []
+        now = self._clock()
+        if now >= self._next:
+            self._next = now + _LOOK
+            found += self._reader.look().changes
+        return [*found, *self._touched(), *self._moves()]
 
 
 class _Node:
     """A commit that refs lead to. `leads` is None where the walk has not gone on from there."""
 
-    __slots__ = ("answer", "held", "leads", "ran", "state", "time")
+    __slots__ = ("answer", "held", "leads", "ran", "resumes", "state", "time")
 
     def __init__(self) -> None:
         # How many refs and commits lead to it: with none left it is no longer counted.
@@ -110,6 +148,8 @@ class _Node:
         self.answer: Answer | None = None
         # The state that an answer's run was of.
         self.ran = ""
+        # Is it a person's word that the task may go on?
+        self.resumes = False
 
 
 def read_any(message: bytes) -> Skim | None:
@@ -139,13 +179,16 @@ class Ledger:
         moves: Moves,
         spends: Spends | None = None,
         read: ReadSkim = read_any,
+        moves_afresh: Callable[[], None] = lambda: None,
     ) -> None:
         """`moves` gives how branches and lease refs changed since it was last called; at first,
-        all of them. `spends` says what a lease ref at an oid has spent that is in no answer yet.
+        all of them; after `moves_afresh`, also what is quite new. `spends` says what a lease ref at
+        an oid has spent that is in no answer yet.
         """
         self._repo = repo
         self._skim = read
         self._moves = moves
+        self._moves_afresh = moves_afresh
         self._spends = spends
         self._mutex = threading.RLock()
         self._horizon = math.inf
@@ -160,13 +203,21 @@ class Ledger:
         self._tasks: dict[str, dict[tuple[str, str], Sum]] = {}
         # Was anything missing when those were looked up?
         self._torn = False
-        # What leases say: of each lease ref, and the triggering commit's.
+        # What leases say, by lease ref; and those refs by the triggering commit.
         self._live: dict[str, tuple[Entry, Answer]] = {}
+        self._live_of: defaultdict[str, set[str]] = defaultdict(set)
+        # How many answers are counted to each commit: what its lease says is in them by then.
+        self._answered: defaultdict[str, int] = defaultdict(int)
 
     # --- what is counted --------------------------------------------------------------------
 
-    def refresh(self) -> None:
-        """Count what came by changes of refs, and no longer count what nothing leads to."""
+    def refresh(self, *, afresh: bool = False) -> None:
+        """Count what came by changes of refs, and no longer count what nothing leads to.
+
+        `afresh`: look at what others may have changed a moment ago, where that is not done anyway.
+        """
+        if afresh:
+            self._moves_afresh()
         with self._mutex, contextlib.nullcontext() if self._nodes else collector_at_rest():
             dropped = []
             changes = list(self._moves())
@@ -235,6 +286,10 @@ class Ledger:
                 self._hold(lead)
             if node.answer is not None:
                 found.append((node, node.answer))
+        for _, answer in found:
+            self._answered[answer.answers] += 1
+            for ref in tuple(self._live_of.get(answer.answers, ())):
+                self._drop_live(ref)
         self._count([(self._ran(node), answer) for node, answer in found])
 
     def _read(self, node: _Node, message: bytes) -> Skim | None:
@@ -248,10 +303,11 @@ class Ledger:
     def _leads(
         self, oid: str, node: _Node, parents: tuple[str, ...], said: Skim | None
     ) -> tuple[str, ...]:
-        """Where a commit leads to; notes the answer that it is."""
+        """Where a commit leads to; notes the answer that it is, or that a person lets it go on."""
         fields = dict(said.fields) if said is not None else {}
         answered = fields.get("answers")
         if said is None or answered is None:
+            node.resumes = "resumes" in fields
             return parents
         if answered not in parents:
             if answered == oid or not _OID.fullmatch(answered):
@@ -276,6 +332,7 @@ class Ledger:
             oids += node.leads or ()
             if node.answer is not None:
                 self._discount(node.ran, node.answer)
+                self._answered[node.answer.answers] -= 1
 
     def _count(self, found: list[tuple[str, Answer]]) -> None:
         found.sort(key=lambda pair: pair[1])
@@ -291,17 +348,26 @@ class Ledger:
             self._lines[scope].remove(answer)
 
     def _take_live(self, ref: str, oid: str | None) -> None:
-        before = self._live.pop(ref, None)
-        if before is not None:
-            self._discount(before[0].state, before[1])
+        self._drop_live(ref)
         entry = self._spends(ref, oid) if self._spends is not None and oid is not None else None
-        if entry is not None:
+        if entry is not None and not self._answered.get(entry.answers):
             answer = Answer(
                 entry.time, entry.oid, entry.answers, entry.to_state, entry.agent, entry.usage,
                 entry.calls, entry.failure, entry.step,
             )  # fmt: skip
             self._live[ref] = (entry, answer)
+            self._live_of[entry.answers].add(ref)
             self._count([(entry.state, answer)])
+
+    def _drop_live(self, ref: str) -> None:
+        before = self._live.pop(ref, None)
+        if before is None:
+            return
+        entry, answer = before
+        self._discount(entry.state, answer)
+        self._live_of[entry.answers].discard(ref)
+        if not self._live_of[entry.answers]:
+            del self._live_of[entry.answers]
 
     # --- tasks ------------------------------------------------------------------------------
 
@@ -378,12 +444,18 @@ class Ledger:
                 else:
                     following = node.leads[0] if node.leads else None
 
-    def spent_on_task(self, tip: str, kind: str = REPOSITORY, name: str = "") -> Spent:
-        """What the task of a branch at `tip` has spent so far, in one scope."""
+    def spent_on_task(
+        self, tip: str, kind: str = REPOSITORY, name: str = "", but: str = ""
+    ) -> Spent:
+        """What the task of a branch at `tip` has spent so far, in one scope.
+
+        Here and below, `but` is a lease ref whose word is left out.
+        """
         with self._mutex:
             found = self._sums_of_task(tip).get((kind, name), Sum()).copy()
-            for entry, answer in self._live.values():
-                if entry.answers == tip and (kind, name) in scopes_of(entry.state, entry.agent):
+            for ref in self._live_of.get(tip, ()):
+                entry, answer = self._live[ref]
+                if ref != but and (kind, name) in scopes_of(entry.state, entry.agent):
                     found.count(answer)
             return found.spent()
 
@@ -396,6 +468,9 @@ class Ledger:
                 break
             path.append(node)
         for node in reversed(path):
+            if node.resumes:
+                for each in sums.values():
+                    each.forgive()
             if node.answer is not None:
                 for scope in scopes_of(self._ran(node), node.answer.agent):
                     sums.setdefault(scope, Sum()).count(node.answer)
@@ -407,16 +482,32 @@ class Ledger:
 
     # --- questions --------------------------------------------------------------------------
 
-    def spent_on_day(self, day: date, kind: str = REPOSITORY, name: str = "") -> Spent:
+    def spent_on_day(
+        self, day: date, kind: str = REPOSITORY, name: str = "", but: str = ""
+    ) -> Spent:
         """What was spent on one day (UTC) in one scope."""
         with self._mutex:
             number = timegm(day.timetuple()) // DAY
             self.cover(number * DAY)
             line = self._lines.get((kind, name))
-            return line.days[number].spent() if line and number in line.days else Spent()
+            if not line or number not in line.days:
+                return Spent()
+            own = self._own(but, kind, name)
+            if own is None or own.time // DAY != number:
+                return line.days[number].spent()
+            rest = line.days[number].copy()
+            rest.count(own, -1)
+            return rest.spent()
+
+    def _own(self, ref: str, kind: str, name: str) -> Answer | None:
+        """What a lease ref says, where it counts in a scope."""
+        entry, answer = self._live.get(ref, (None, None))
+        if entry is None or (kind, name) not in scopes_of(entry.state, entry.agent):
+            return None
+        return answer
 
     def calls_in_hour(
-        self, now: float, kind: str = REPOSITORY, name: str = ""
+        self, now: float, kind: str = REPOSITORY, name: str = "", but: str = ""
     ) -> tuple[int, int | None]:
         """The calls of the last hour in one scope, and the time of the oldest of them.
 
@@ -425,7 +516,11 @@ class Ledger:
         with self._mutex:
             self.cover(now - HOUR)
             line = self._lines.get((kind, name))
-            return line.calls(now - HOUR, now + HOUR) if line else (0, None)
+            calls, oldest = line.calls(now - HOUR, now + HOUR) if line else (0, None)
+            own = self._own(but, kind, name)
+            if own is not None and now - HOUR < own.time <= now + HOUR:
+                calls -= own.calls
+            return calls, oldest
 
     def last_failures(self, state: str, since: float, most: int) -> tuple[tuple[int, str], ...]:
         """The failures of a state in a row, up to now, the newest first: times and what failed.
@@ -444,15 +539,17 @@ class Ledger:
                 found.append((answer.time, answer.failure))
         return tuple(found)
 
-    def scope(self, kind: str, name: str, limits: Limits, tip: str, now: float) -> Scope:
+    def scope(
+        self, kind: str, name: str, limits: Limits, tip: str, now: float, but: str = ""
+    ) -> Scope:
         """What the policy `budget` judges by, of one scope and of the task of a branch at `tip`."""
         today = day_of(int(now))
-        calls, oldest = self.calls_in_hour(now, kind, name)
+        calls, oldest = self.calls_in_hour(now, kind, name, but)
         return Scope(
             name=f"the {kind} {name}" if name else f"the {kind}",
             limits=limits,
-            task=self.spent_on_task(tip, kind, name),
-            day=self.spent_on_day(today, kind, name),
+            task=self.spent_on_task(tip, kind, name, but),
+            day=self.spent_on_day(today, kind, name, but),
             calls=calls,
             oldest=oldest,
         )

@@ -355,6 +355,13 @@ class Seat:
     left: Lease | None = None
 
 
+class Gate(NamedTuple):
+    """A ref that all starts of one kind move, and what it was at when they were counted."""
+
+    ref: str
+    seen: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class Deferral:
     """A lease ref of a task that is to be tried later: free, but not before its time."""

@@ -37,7 +37,7 @@ from aynig.execution import Execution, Started
 from aynig.executors import Control
 from aynig.facts import Grounds, answered_by, broken_hold, gather, unreadable_hold
 from aynig.lease import lease_name, read_lease
-from aynig.model import Deferral, Event, Hold, Lease, Plan, Seat, Statement
+from aynig.model import Deferral, Event, Gate, Hold, Lease, Plan, Seat, Statement
 from aynig.onbranch import read_working
 from aynig.places import find_seats, wanted
 from aynig.plan import (
@@ -52,6 +52,7 @@ from aynig.policies import setback
 from aynig.runs import new_run_id
 from aynig.scan import read_event
 from aynig.site import Site
+from aynig.spending import gates_of, hold_of, limits_of_spending
 from aynig.stepping import take_step
 from aynig.text import shorten
 
@@ -78,6 +79,7 @@ class Barred(Hold):
 
 
 Outcome = Ended | Hold | Idle | Outrun
+_Seats = tuple[tuple[Seat, ...], tuple[Gate, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +228,7 @@ class Reconciler:
             left = self._left(event, seen)
             if left is not None:
                 plan = replace(plan, attempt=left[0].attempt)
-            seats = self._seats(plan) if left is None else ()
+            seats = self._seats(plan) if left is None else ((), ())
             if isinstance(seats, Hold):
                 return replace(seats, deadline=plan.deadline)
             try:
@@ -239,7 +241,7 @@ class Reconciler:
                 if self._site.mirror is not None:
                     return Outrun()
                 continue
-            ousted = [seat.left for seat in seats if seat.left is not None]
+            ousted = [seat.left for seat in seats[0] if seat.left is not None]
             if grounds.taken_over is not None:
                 ousted.append(grounds.taken_over)
             return _Claim(plan, lease, seen, tuple(ousted), left, stand)
@@ -302,16 +304,23 @@ class Reconciler:
         statement = left_answer(self._site, before)
         return (before, statement) if statement is not None else None
 
-    def _seats(self, plan: Plan) -> tuple[Seat, ...] | Hold:
+    def _seats(self, plan: Plan) -> _Seats | Hold:
         """What the run needs beside its lease; nothing for what no script is started for."""
         if plan.step is not None:
-            return ()
-        places = wanted(plan.event, plan.workflow, plan.settings, plan.thread)
-        return find_seats(self._site, plan.event.branch, places)
+            return (), ()
+        site, event = self._site, plan.event
+        limits = limits_of_spending(plan.workflow, plan.settings, event.statement)
+        gates = gates_of(site.repo, limits)
+        if gates:
+            # Again, now that any other start shows by the gates.
+            hold = hold_of(site.ledger, event, limits, site.leases.now(), afresh=True)
+            if hold is not None:
+                return hold
+        places = wanted(event, plan.workflow, plan.settings, plan.thread)
+        seats = find_seats(site, event.branch, places)
+        return seats if isinstance(seats, Hold) else (seats, gates)
 
-    def _acquire(
-        self, plan: Plan, seen: str | None, run: str, seats: tuple[Seat, ...]
-    ) -> Lease | Hold:
+    def _acquire(self, plan: Plan, seen: str | None, run: str, seats: _Seats) -> Lease | Hold:
         event = plan.event
         try:
             lease = self._site.leases.acquire(
@@ -322,7 +331,8 @@ class Reconciler:
                 plan.past,
                 plan.spent,
                 charged=plan.agent.name if plan.agent is not None else "",
-                seats=seats,
+                seats=seats[0],
+                gates=seats[1],
             )
         except WaitUntil as error:
             kind = Barred if isinstance(error, _BARS) else Hold

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aynig import verify
 from aynig.beside import mend
@@ -19,10 +19,12 @@ from aynig.git.locks import StaleLock, clear_stale_locks, find_stale_locks
 from aynig.git.refs import RefEdit, pack_many_refs
 from aynig.git.repo import Repo
 from aynig.lease import lease_name, read_lease
-from aynig.model import ENDED_STATES, HEADS, LEASES, RESCUES, SLOTS, Lease
+from aynig.model import ENDED_STATES, HEADS, LEASES, RESCUES, SLOTS, Field, Lease
 from aynig.processes import is_alive, is_running
 from aynig.site import Site
 from aynig.text import counted
+from aynig.usage import fields_of, read_usage, total
+from aynig.usagefile import Tally, read_on
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,7 @@ def bury_dead(site: Site) -> list[Leftover]:
 
 def _bury(site: Site, lease: Lease) -> Leftover | None:
     killed = site.end_scripts(lease.run)
+    lease = replace(lease, spent=_spent(site, lease))
     try:
         # Free at once, and yet the next attempt is not the first: one that kills its runner shows.
         answer, kept = _kept_answer(site, lease)
@@ -116,6 +119,15 @@ def _bury(site: Site, lease: Lease) -> Leftover | None:
         return Leftover("lease", f"the lease of {lease.ref} could not be freed: {error}")
     scripts = f", ended {len(killed)} processes of it" if killed else ""
     return Leftover("lease", f"freed the lease of {lease.ref}, run {lease.run}{scripts}")
+
+
+def _spent(site: Site, lease: Lease) -> tuple[Field, ...]:
+    """What a dead run had spent: it may have said more than its runner came to tell others."""
+    told, _ = read_usage(lease.spent)
+    folder = site.archive.find(lease.run)
+    if folder is None:
+        return lease.spent
+    return fields_of(total(told, read_on(folder.usage, Tally()).ended().usage))
 
 
 def _kept_answer(site: Site, lease: Lease) -> tuple[str, str]:

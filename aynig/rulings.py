@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from aynig import approvals
+from aynig import approvals, spending
 from aynig.approvals import Trusted
 from aynig.errors import RepositoryError
 from aynig.family import children_ruling, kin_hold, parent_ruling, proposal_ruling
@@ -119,6 +119,11 @@ def _ends_first(site: Site, case: Case) -> Ruling | None:
     return resources.unfinished(case.event.branch, case.now)
 
 
+def _is_over_budget(site: Site, case: Case) -> Ruling | None:
+    limits = spending.limits_of_spending(case.workflow, case.settings, case.event.statement)
+    return spending.hold_of(site.ledger, case.event, limits, case.now)
+
+
 def _waits_for_places(site: Site, case: Case) -> Ruling | None:
     places = wanted(case.event, case.workflow, case.settings, case.thread)
     found = find_seats(site, case.event.branch, places)
@@ -158,7 +163,13 @@ _FIRST: tuple[Question, ...] = (
     _waits_for_children,
 )
 # Of a run that could start now.
-_LAST: tuple[Question, ...] = (_dependencies, _approval, _breaker, _waits_for_places)
+_LAST: tuple[Question, ...] = (
+    _dependencies,
+    _approval,
+    _breaker,
+    _is_over_budget,
+    _waits_for_places,
+)
 
 
 def first_ruling(site: Site, case: Case) -> Ruling | None:

@@ -87,6 +87,8 @@ class Scan:
         self._children: dict[str, set[str]] = {}
         self._changes: list[RefChange] = []
         self._fresh: list[tuple[str, int]] = []
+        # What has moved since somebody asked for it; None before.
+        self._moves: list[RefChange] | None = None
         self._settled = True
         # A monotonic clock may begin anywhere.
         self._rested = -math.inf
@@ -141,6 +143,15 @@ class Scan:
             fresh, self._fresh = self._fresh, []
             return fresh
 
+    def take_moves(self) -> list[RefChange]:
+        """How all branches have moved since the last call; at first, where they are."""
+        with self._mutex:
+            moves = self._moves
+            if moves is None:
+                moves = [RefChange(ref, None, tip.oid) for ref, tip in self._tips.items()]
+            self._moves = []
+            return moves
+
     def note(self, ref: str, oid: str) -> None:
         """We have set this branch ourselves: the next look need not report it."""
         with self._mutex:
@@ -178,6 +189,8 @@ class Scan:
 
     def _set(self, ref: str, oid: str | None) -> None:
         before = self._tips.pop(ref, None)
+        if self._moves is not None:
+            self._moves.append(RefChange(ref, before.oid if before is not None else None, oid))
         if before is not None and before.parent:
             self._children.get(HEADS + before.parent, set()).discard(ref)
         if before is not None:

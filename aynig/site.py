@@ -28,16 +28,19 @@ from aynig.git.repo import Repo
 from aynig.git.scripts import ScriptShelf
 from aynig.git.seclusion import Seclusion
 from aynig.git.sharedrefs import SharedRefs
+from aynig.git.snapshot import RefReader
 from aynig.git.worktree import Harvest
 from aynig.git.worktrees import WorktreePool
 from aynig.lease import Leases
-from aynig.model import Holder, Statement, branch_of
+from aynig.ledger import Feed, Ledger, read_any
+from aynig.model import LEASES, Holder, Statement, branch_of
 from aynig.processes import is_alive, kill_marked, this_holder
 from aynig.rescue import rescue_work
 from aynig.resources import states_folder
 from aynig.runs import RunArchive
 from aynig.scan import Scan
 from aynig.settings import HERE, Settings, matches, override, read_settings
+from aynig.spending import spends_of_leases
 from aynig.text import quote, shell_word
 from aynig.threads import Threads
 from aynig.upstream import Dependencies
@@ -65,6 +68,7 @@ class Site:
     scan: Scan
     threads: Threads
     upstream: Dependencies
+    ledger: Ledger
     executor: Executor
     executed_by: str
     # Where the tasks are those of a remote: `repo` is the mirror of it then.
@@ -173,6 +177,17 @@ def make_site(
         repo, read, scan.take_fresh_tips, mirror.take_fresh_leases if mirror else tuple
     )
     elsewhere = Elsewhere(clone or repo, line.name if line is not None else "")
+    leases = Leases(
+        repo,
+        store,
+        holder,
+        seconds=settings.lease_seconds,
+        is_alive=is_alive,
+        agent=settings.agent,
+        roles=settings.roles,
+    )
+    reader_of_leases = RefReader(repo.common_dir, (LEASES,))
+    feed = Feed(scan.take_moves, leases.take_touched, reader_of_leases)
 
     def keep(run: str, left: Harvest) -> str:
         return rescue_work(repo, store, run, "", left)
@@ -183,15 +198,7 @@ def make_site(
         settings=settings,
         holder=holder,
         store=store,
-        leases=Leases(
-            repo,
-            store,
-            holder,
-            seconds=settings.lease_seconds,
-            is_alive=is_alive,
-            agent=settings.agent,
-            roles=settings.roles,
-        ),
+        leases=leases,
         pool=WorktreePool(repo, place, keep),
         seclusion=Seclusion(repo, keep, hidden=_hidden(clone)),
         shelf=ScriptShelf(repo, states_folder()),
@@ -201,6 +208,7 @@ def make_site(
         scan=scan,
         threads=threads,
         upstream=Dependencies(repo, read, scan, threads, answers, elsewhere),
+        ledger=Ledger(repo, feed, spends_of_leases(repo, read_any), moves_afresh=feed.wake),
         executor=SubprocessExecutor(),
         executed_by=_executed_by(),
         mirror=mirror,

@@ -22,7 +22,9 @@ TOKENS_OUT = "tokens-out"
 CALLS = "calls"
 KEYS = (COST, TOKENS_IN, TOKENS_OUT, CALLS)
 _COUNTS = frozenset(KEYS[1:])
-# What `cost-usd` says where something was spent and nobody can tell how much.
+_TOKENS = frozenset((TOKENS_IN, TOKENS_OUT))
+# What `cost-usd`, `tokens-in` and `tokens-out` say where something was spent and nobody can tell
+# how much.
 UNKNOWN = "unknown"
 
 MOST_COST = Decimal(10**9)
@@ -38,7 +40,8 @@ N = TypeVar("N", int, Decimal)
 class Usage:
     """Amounts spent; None: nothing was said of it, which is not the same as 0.
 
-    `unknown` says that there is a part beside `cost_usd` of which nobody knows how much it is.
+    `unknown` says that there is a part beside `cost_usd` of which nobody knows how much it is,
+    `tokens_unknown` the same of tokens.
     """
 
     cost_usd: Decimal | None = None
@@ -46,6 +49,7 @@ class Usage:
     tokens_out: int | None = None
     calls: int | None = None
     unknown: bool = False
+    tokens_unknown: bool = False
 
     @property
     def cost(self) -> Decimal:
@@ -64,6 +68,7 @@ class Usage:
             _sum(self.tokens_out, other.tokens_out),
             _sum(self.calls, other.calls),
             self.unknown or other.unknown,
+            self.tokens_unknown or other.tokens_unknown,
         )
 
 
@@ -75,11 +80,12 @@ class Spent:
     """What several answers have spent together.
 
     `unknown` is the oid of the last of them of which nobody knows what it cost; empty where there
-    is none.
+    is none. `unknown_tokens` is the same for tokens.
     """
 
     usage: Usage = NOTHING
     unknown: str = ""
+    unknown_tokens: str = ""
 
 
 def read_amount(key: str, value: str) -> Usage | str:
@@ -97,7 +103,7 @@ def read_usage(fields: Iterable[tuple[str, str]]) -> tuple[Usage, tuple[str, ...
     """
     cost: Decimal | None = None
     counts: dict[str, int] = {}
-    unknown = False
+    unknown = tokens_unknown = False
     faults: list[str] = []
     for key, value in fields:
         if key == COST:
@@ -111,6 +117,8 @@ def read_usage(fields: Iterable[tuple[str, str]]) -> tuple[Usage, tuple[str, ...
                 faults.append(
                     f"{key}: expected dollars, {most}, or {UNKNOWN}, found {quote(value)}"
                 )
+        elif key in _TOKENS and value == UNKNOWN:
+            tokens_unknown = True
         elif key in _COUNTS:
             count = int(value) if _COUNT.fullmatch(value) else -1
             if 0 <= count <= MOST_COUNT:
@@ -118,7 +126,14 @@ def read_usage(fields: Iterable[tuple[str, str]]) -> tuple[Usage, tuple[str, ...
             else:
                 whole = f"a whole number from 0 to {MOST_COUNT}"
                 faults.append(f"{key}: expected {whole}, found {quote(value)}")
-    usage = Usage(cost, counts.get(TOKENS_IN), counts.get(TOKENS_OUT), counts.get(CALLS), unknown)
+    usage = Usage(
+        cost,
+        counts.get(TOKENS_IN),
+        counts.get(TOKENS_OUT),
+        counts.get(CALLS),
+        unknown,
+        tokens_unknown,
+    )
     return usage, tuple(faults)
 
 
@@ -137,6 +152,7 @@ def total(reported_by_file: Usage, said_in_answer: Usage) -> Usage:
         _larger(reported_by_file.tokens_out, said_in_answer.tokens_out),
         _larger(reported_by_file.calls, said_in_answer.calls),
         reported_by_file.unknown or said_in_answer.unknown,
+        reported_by_file.tokens_unknown or said_in_answer.tokens_unknown,
     )
 
 
@@ -151,6 +167,8 @@ def fields_of(usage: Usage) -> tuple[Field, ...]:
     if usage.unknown:
         found.append(Field(COST, UNKNOWN))
     counts = ((TOKENS_IN, usage.tokens_in), (TOKENS_OUT, usage.tokens_out), (CALLS, usage.calls))
+    if usage.tokens_unknown:
+        found.append(Field(TOKENS_IN, UNKNOWN))
     found += [Field(key, str(min(count, MOST_COUNT))) for key, count in counts if count]
     return tuple(found)
 

@@ -145,7 +145,7 @@ def test_a_task_goes_on_as_soon_as_what_it_depends_on_is_done(repo: GitRepo, ope
     work = opened()
     work.look(first=True)
     work.steps()
-    assert work.kinds("hold") == ["waiting", "stalled"]
+    assert work.kinds("hold") == ["stalled", "waiting"]
     repo.commit("x\n\naynig: done\n", branch="z-first")
     work.look()
     work.steps()

@@ -65,6 +65,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("lease", "presence", "renewal", "sync"),
     ("pulse", "turns"),
     ("ledger",),
+    ("spending",),
     ("executors", "executors.output"),
     ("executors.subprocess", "executors.summons"),
     ("environment", "answer"),

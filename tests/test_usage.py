@@ -79,7 +79,7 @@ def test_a_cost_that_is_not_believed(text: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["tokens-in", "tokens-out", "calls"])
-@pytest.mark.parametrize("text", ["", "-1", "1.0", "1e3", "nan", "unknown", "١", "1_000", "9" * 17])
+@pytest.mark.parametrize("text", ["", "-1", "1.0", "1e3", "nan", "Unknown", "١", "1_000", "9" * 17])
 def test_a_count_that_is_not_believed(key: str, text: str) -> None:
     usage, (fault,) = read((key, text), ("cost-usd", "1"))
     assert usage == Usage(Decimal(1))
@@ -131,6 +131,16 @@ def test_what_is_written_is_read_back_but_for_what_is_0(usage: Usage) -> None:
         usage.cost, usage.tokens, usage.calls or 0,
     )  # fmt: skip
     assert found.unknown == usage.unknown
+
+
+def test_tokens_may_be_unknown_as_well_and_calls_may_not() -> None:
+    usage, faults = read(("tokens-out", "unknown"), ("tokens-in", "5"))
+    assert usage == Usage(tokens_in=5, tokens_unknown=True)
+    assert not faults
+    assert read_usage(fields_of(usage))[0] == usage
+    assert (usage + Usage(unknown=True)).tokens_unknown
+    assert total(Usage(), usage).tokens_unknown
+    assert read(("calls", "unknown"))[1]
 
 
 def test_a_known_part_and_an_unknown_one_are_both_written() -> None:

@@ -15,6 +15,8 @@ from aynig.usage import Spent, Usage, format_cost
 from aynig.workflow import Limits
 
 WORD = "over-budget"
+# Of calls there are more within the hour.
+RATE_WORD = "waiting"
 
 _DAY = 86_400
 _HOUR = 3600
@@ -48,6 +50,8 @@ class BudgetVerdict:
     word: str = ""
     detail: str = ""
     until: float | None = None
+    # Is it only that nobody knows what this task has spent, so that a person's word is enough?
+    forgivable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,7 @@ class _Bound:
     limit: Decimal
     spent: Decimal
     until: float | None
-    # The oid of an answer whose cost nobody knows.
+    # The oid of an answer whose cost, or whose tokens, nobody knows.
     unknown: str = ""
 
     @property
@@ -100,7 +104,9 @@ def judge(scopes: Sequence[Scope], now: float) -> BudgetVerdict:
     if not reached:
         return BudgetVerdict()
     first = max(reached, key=lambda bound: (bound.until is None, bound.until or 0.0))
-    return BudgetVerdict(WORD, _sentence(first), first.until)
+    word = RATE_WORD if first.what == "calls" and first.until is not None else WORD
+    forgivable = bool(first.unknown) and first.until is None
+    return BudgetVerdict(word, _sentence(first), first.until, forgivable)
 
 
 def left(scopes: Sequence[Scope], now: float) -> Left:
@@ -120,6 +126,8 @@ def exceeded(remaining: Left, usage: Usage) -> str:
     if cost is not None and usage.cost > cost.left:
         spent, rest = format_cost(usage.cost), format_cost(cost.left)
         return f"it has spent ${spent}, and {cost.limit} leaves ${rest}"
+    if tokens is not None and usage.tokens_unknown:
+        return f"it can't tell how many tokens it uses, and {tokens.limit} leaves {tokens.left}"
     if tokens is not None and usage.tokens > tokens.left:
         return f"it has used {usage.tokens} tokens, and {tokens.limit} leaves {tokens.left}"
     if calls is not None and (usage.calls or 0) > calls.left:
@@ -145,7 +153,8 @@ def _bounds(scopes: Sequence[Scope], now: float) -> Iterable[_Bound]:
         ):
             if most is not None:
                 tokens = Decimal(used.usage.tokens)
-                yield _Bound("tokens", key, name, where, Decimal(most), tokens, until)
+                unknown = used.unknown_tokens
+                yield _Bound("tokens", key, name, where, Decimal(most), tokens, until, unknown)
         if limits.calls_per_hour is not None:
             # Without a call in the hour only a limit of 0 is reached, which no time ends.
             over = scope.oldest + _HOUR if scope.oldest is not None else None
@@ -162,8 +171,12 @@ def _bounds(scopes: Sequence[Scope], now: float) -> Iterable[_Bound]:
 
 def _sentence(bound: _Bound) -> str:
     if bound.unknown:
+        answer = bound.unknown[:_SHOWN]
+        if bound.what == "tokens":
+            told = f"how many tokens the answer {answer} has used"
+            return f"nobody knows {told} {bound.where}, and {bound.label} is {bound.limit}"
         return (
-            f"nobody knows what the answer {bound.unknown[:_SHOWN]} has cost {bound.where}, and "
+            f"nobody knows what the answer {answer} has cost {bound.where}, and "
             f"{bound.label} is ${format_cost(bound.limit)}"
         )
     if bound.what == "cost":

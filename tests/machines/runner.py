@@ -18,6 +18,7 @@ from aynig.git.seclusion import Seclusion
 from aynig.git.sharedrefs import SharedRefs
 from aynig.git.snapshot import RefReader
 from aynig.lease import Leases
+from aynig.ledger import Ledger
 from aynig.model import Holder
 from aynig.reconcile import Reconciler
 from aynig.scan import Scan, actionable
@@ -87,6 +88,7 @@ def make_site(machine: Machine, holder: Holder, make_leases: MakeLeases = Leases
         upstream=Dependencies(repo, read, scan, threads, answers, Elsewhere(repo, "origin")),
         scan=scan,
         threads=threads,
+        ledger=Ledger(repo, tuple),
         executor=MemoryExecutor(machine, pool),
         executed_by=holder.runner,
         mirror=mirror,

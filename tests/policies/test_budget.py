@@ -100,7 +100,9 @@ def test_a_limit_that_is_reached_holds_the_task_and_is_named(
 ) -> None:
     fine = scope(Limits(calls_per_hour=100), "the repository")
     for scopes in ([over], [over, fine], [fine, over]):
-        assert judge(scopes, NOW) == BudgetVerdict("over-budget", detail, until)
+        word = "waiting" if "calls" in detail and until is not None else "over-budget"
+        forgivable = "nobody knows" in detail and until is None
+        assert judge(scopes, NOW) == BudgetVerdict(word, detail, until, forgivable)
 
 
 def test_of_several_the_one_is_named_that_holds_for_longest() -> None:
