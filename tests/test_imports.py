@@ -82,6 +82,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("upstream",),
     ("site",),
     ("beside",),
+    ("places",),
     ("family",),
     ("requests",),
     ("approvals",),
