@@ -56,6 +56,8 @@ NOT_RUN = {
     ("examples/review-loop/README.md", 0): "a picture",
     ("examples/review-loop/README.md", 1): "tests/examples",
     ("examples/review-loop/README.md", 2): "tests/examples",
+    ("examples/sequential-pipeline/README.md", 0): "tests/examples",
+    ("examples/sequential-pipeline/README.md", 1): "a picture: tests/examples",
 }
 
 _FENCED = re.compile(r"^```[a-z]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
