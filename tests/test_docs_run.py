@@ -56,6 +56,11 @@ NOT_RUN = {
     ("examples/review-loop/README.md", 0): "a picture",
     ("examples/review-loop/README.md", 1): "tests/examples",
     ("examples/review-loop/README.md", 2): "tests/examples",
+    ("examples/parallel-aggregate/README.md", 0): "a picture",
+    ("examples/parallel-aggregate/README.md", 1): "tests/examples",
+    ("examples/parallel-aggregate/README.md", 2): "a picture: tests/examples",
+    ("examples/parallel-aggregate/README.md", 3): "tests/examples",
+    ("examples/parallel-aggregate/README.md", 4): "a picture: tests/examples",
     ("examples/sequential-pipeline/README.md", 0): "tests/examples",
     ("examples/sequential-pipeline/README.md", 1): "a picture: tests/examples",
 }

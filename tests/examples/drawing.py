@@ -13,14 +13,8 @@ from tests.examples.example import EXAMPLES
 from tests.world import EPOCH, TICK, GitRepo
 
 _EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
-_LOG = (
-    "log",
-    "--graph",
-    "--oneline",
-    "--color=never",
-    "--decorate=short",
-    "--decorate-refs=refs/heads/",
-)
+_ONLY = "--decorate-refs=refs/heads/"
+_LOG = ("log", "--graph", "--oneline", "--color=never", "--decorate=short", _ONLY)
 
 
 def drawn(repo: GitRepo, folder: Path, *branches: str) -> str:
@@ -53,3 +47,10 @@ def pictures(name: str) -> list[str]:
     """The pictures in the README of an example, in order."""
     text = (EXAMPLES / name / "README.md").read_text()
     return [block.strip("\n") for block in text.split("```")[1::2] if block.startswith("\n* ")]
+
+
+def values(repo: GitRepo, rev: str, key: str) -> list[str]:
+    """The values of a field that repeats, in order."""
+    begin = f"{key}: "
+    said = [value for name, value in repo.trailers(rev) if name == "aynig"]
+    return [value.removeprefix(begin) for value in said if value.startswith(begin)]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.examples.drawing import drawn, pictures
+from tests.examples.drawing import drawn, pictures, values
 from tests.examples.example import run_example, subjects
 from tests.world import GitRepo
 
@@ -17,13 +17,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def done(place: Path) -> GitRepo:
     return GitRepo(place) if place.exists() else run_example("sequential-pipeline", place)
-
-
-def values(repo: GitRepo, rev: str, key: str) -> list[str]:
-    """The values of a field that repeats."""
-    begin = f"aynig: {key}: "
-    lines = repo.message(rev).split("\n")
-    return [line.removeprefix(begin) for line in lines if line.startswith(begin)]
 
 
 def test_each_state_of_the_chain_is_answered_once(done: GitRepo) -> None:
