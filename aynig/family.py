@@ -42,7 +42,8 @@ def children_ruling(
             return supervising.judge(settings.on_child, children, thread.told)
     assert settings.join is not None
     way = way_on(settings, said=None, autonomy=thread.autonomy or autonomy)
-    return joining.judge(settings.join, children, way, event.origin)
+    supervised = settings.on_child is not None
+    return joining.judge(settings.join, children, way, event.origin, supervised=supervised)
 
 
 def parent_ruling(site: Site, event: Event, thread: Thread) -> Step | None:

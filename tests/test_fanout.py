@@ -347,3 +347,20 @@ def test_a_join_counts_when_all_were_told_of(stage: Stage) -> None:
         "step: on-child",
         "step: on-child",
     ]
+
+
+def test_a_supervisor_replaces_a_child_that_failed_before_its_join_gives_up(stage: Stage) -> None:
+    repo = stage.repo
+    settings = config(need="2") + "    on-child: decide\n"
+    decide = f"""case "$AYNIG_TRAILER_CHILD" in
+big-one@*) {AYNIG} child go --name two ;;
+big-two@*) {AYNIG} child go --name three ;;
+esac
+echo "aynig: gather" >"$AYNIG_RESPONSE" """
+    go = '[ "$AYNIG_BRANCH" != big-one ]'
+    parent(stage, settings, state="split", split=fan_out("one"), decide=decide, go=go)
+    stage.run()
+    assert repo.state("big") == "collect"
+    assert values(repo, "big", "joined") == [
+        f"{name}@{repo.tip(name)}" for name in ("big-three", "big-two")
+    ]

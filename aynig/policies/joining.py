@@ -49,10 +49,14 @@ class Child:
         return self.gone or self.state in ENDED_STATES
 
 
-def judge(join: Join, children: Sequence[Child], way: Way, origin: str) -> Hold | Step:
+def judge(
+    join: Join, children: Sequence[Child], way: Way, origin: str, *, supervised: bool = False
+) -> Hold | Step:
     """The verdict on the children that count: those of this round, in any order.
 
     `way` is where the parent goes after too many failures, `origin` the commit that is answered.
+    One that is `supervised` decides after each child, and may start more in the place of one that
+    has failed: as long as one is under way, nothing is in vain.
     """
     children = sorted(children, key=lambda child: child.branch)
     if not children:
@@ -63,7 +67,8 @@ def judge(join: Join, children: Sequence[Child], way: Way, origin: str) -> Hold 
     if len(done) >= need:
         return _joined(join, done, [child for child in children if child not in done])
     # More than there are may be asked for before all of them are there.
-    if pending and (len(done) + len(pending) >= need or need > len(children)):
+    hope = supervised or len(done) + len(pending) >= need or need > len(children)
+    if pending and hope:
         return waiting(pending, len(children))
     return _in_vain(join, done, children, way, origin)
 

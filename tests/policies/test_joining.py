@@ -80,6 +80,16 @@ def test_a_hold_is_ended_by_the_children_that_it_waits_for() -> None:
     assert found.on == frozenset({HEADS + "b", HEADS + "c"})
 
 
+def test_while_a_child_of_a_supervisor_is_under_way_nothing_is_in_vain() -> None:
+    family = children(a="failed", b="go")
+    found = judge(Join("collect"), family, BROKEN, "e" * 40, supervised=True)
+    assert isinstance(found, Hold)
+    assert found.detail == "for 1 of 2 children: b"
+    ended = judge(Join("collect"), family[:1], BROKEN, "e" * 40, supervised=True)
+    assert isinstance(ended, Step)
+    assert ended.state == "broken"
+
+
 def test_a_failure_goes_the_way_of_failures() -> None:
     family = children(a="failed")
     undone = verdict_on(Join("collect"), family, Way("undo", then="failed"))
