@@ -61,6 +61,9 @@ NOT_RUN = {
     ("examples/parallel-aggregate/README.md", 2): "a picture: tests/examples",
     ("examples/parallel-aggregate/README.md", 3): "tests/examples",
     ("examples/parallel-aggregate/README.md", 4): "a picture: tests/examples",
+    ("examples/hierarchical/README.md", 0): "a picture: tests/examples",
+    ("examples/hierarchical/README.md", 1): "tests/examples",
+    ("examples/hierarchical/README.md", 2): "a picture: tests/examples",
     ("examples/sequential-pipeline/README.md", 0): "tests/examples",
     ("examples/sequential-pipeline/README.md", 1): "a picture: tests/examples",
 }
