@@ -89,7 +89,10 @@ def _made(event: Event, facts: Facts) -> Plan | Hold:
     hold = state_hold(event) or _copy_hold(event, facts)
     if hold is not None:
         return hold
-    if facts.first is not None and facts.lease is None:
+    if facts.first is not None:
+        # Another runner may be writing that very step: its state needs no script.
+        if facts.lease is not None:
+            return _running(facts.lease, facts.now)
         return _ruled(event, facts, facts.first)
     hold = (
         _state_without_script(event, facts)
@@ -229,13 +232,14 @@ def _script_hold(event: Event, facts: Facts) -> Hold | None:
 
 def _lease_hold(facts: Facts) -> Hold | None:
     if facts.lease is not None:
-        holder = facts.lease.holder
-        return Hold(
-            "running",
-            f"on {escape(holder.host)}, pid {holder.pid}, run {escape(facts.lease.run)}",
-            facts.now + FIRST_RECHECK,
-        )
+        return _running(facts.lease, facts.now)
     return deferral_hold(facts.deferral, facts.now) if facts.deferral is not None else None
+
+
+def _running(lease: Lease, now: float) -> Hold:
+    holder = lease.holder
+    detail = f"on {escape(holder.host)}, pid {holder.pid}, run {escape(lease.run)}"
+    return Hold("running", detail, now + FIRST_RECHECK)
 
 
 def deferral_hold(deferral: Deferral, now: float) -> Hold | None:

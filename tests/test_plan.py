@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aynig.model import ENDED_STATES, HELD_STATES, Deferral, Hold, Plan, ScriptProblem
+from aynig.model import ENDED_STATES, HELD_STATES, Deferral, Hold, Plan, ScriptProblem, Step
 from aynig.plan import FIRST_RECHECK, make_plan, state_hold
 from aynig.workflow import StateSettings as Settings
 from tests.values import OID, OTHER_OID, SCRIPT, event, facts, lease
@@ -78,6 +78,13 @@ def test_a_state_for_a_person_is_held_unless_the_workflow_has_a_script_for_it(st
     assert isinstance(held, Hold)
     assert held.word == state
     assert isinstance(make_plan(event(state), facts()), Plan)
+
+
+def test_a_step_that_another_runner_is_writing_is_running_and_lacks_no_script() -> None:
+    step = Step(kind="join", state="collect", subject="joins 2 children")
+    planned = make_plan(event(), facts(script=NO_SCRIPT, first=step, lease=lease()))
+    assert isinstance(planned, Hold)
+    assert planned.word == "running"
 
 
 def test_only_a_missing_interpreter_is_looked_for_again_by_time() -> None:
