@@ -67,6 +67,9 @@ NOT_RUN = {
     ("examples/event-driven-docs/README.md", 0): "a picture: tests/examples",
     ("examples/event-driven-docs/README.md", 1): "tests/examples",
     ("examples/event-driven-docs/README.md", 2): "a picture: tests/examples",
+    ("examples/ralph-loop/README.md", 0): "tests/examples",
+    ("examples/ralph-loop/README.md", 1): "a picture: tests/examples",
+    ("examples/ralph-loop/README.md", 2): "tests/examples",
     ("examples/sequential-pipeline/README.md", 0): "tests/examples",
     ("examples/sequential-pipeline/README.md", 1): "a picture: tests/examples",
 }
