@@ -21,8 +21,9 @@ from aynig.executors import Control
 from aynig.executors.summons import Summon, Summons
 from aynig.facts import level_of, trusted_commit
 from aynig.family import CANCELED
+from aynig.git.snapshot import RefReader
 from aynig.held import OF_OTHER_TASKS, Held, HeldTasks
-from aynig.model import AWAITING, ENDED_STATES, HEADS, Hold, RefChange
+from aynig.model import AWAITING, BREAKERS, ENDED_STATES, HEADS, Hold, RefChange
 from aynig.notices import Observer
 from aynig.places import free_slots
 from aynig.plan import FIRST_RECHECK, LONGEST_RECHECK
@@ -55,10 +56,13 @@ _OF_THE_TREE = frozenset(
         "over-budget",
     }
 )
+_OF_BREAKERS = frozenset({"breaker"})
 # Holds that end when the repository can be read again.
 _OF_THE_REPOSITORY = frozenset({"error", "unreadable", "unwritable", "unreachable"})
 # Holds that a change of lease refs may end, of which no branch tells.
-_OF_LEASES = frozenset({"running", "copy", "busy", "waiting", "error", "refused", "broken"})
+_OF_LEASES = frozenset(
+    {"running", "copy", "busy", "waiting", "error", "refused", "broken", "breaker"}
+)
 # So many commits below a tip are looked through for those that are waited for.
 _FAR_BELOW = 64
 # How long a hold is at most, in seconds, where another look at the task asks the remote something.
@@ -148,6 +152,7 @@ class Desk:
         self._called: dict[str, frozenset[str]] = {}
         self._turn = 0
         self._next_call = 0.0
+        self._closings = RefReader(site.repo.common_dir, (BREAKERS,))
         self._active: dict[str, _Active] = {}
         self._held = HeldTasks()
         self._pending: dict[str, Pending] = {}
@@ -225,6 +230,7 @@ class Desk:
             self._free_others(changes)
         self._mind_elsewhere()
         self._call_waiting()
+        self._mind_breakers()
         self._mind_trust()
 
     def _is_there(self) -> bool:
@@ -386,6 +392,11 @@ class Desk:
         except RepositoryError:
             return False
         return statement is not None and statement.state == "canceled"
+
+    def _mind_breakers(self) -> None:
+        """A person may have closed that of a state."""
+        if self._closings.look().changes:
+            self._requeue(_OF_BREAKERS)
 
     def _mind_trust(self) -> None:
         """Scripts that come from another branch may be mended by a change there."""

@@ -281,6 +281,8 @@ class Place(NamedTuple):
     capacity: int
     # As a sentence names it: `the resource deploy-prod`.
     told: str
+    # The word of the hold of who waits for it.
+    word: str = "waiting"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,23 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from aynig.breakers import probe_place, run_of
 from aynig.errors import WaitUntil
 from aynig.limits import limits_of
 from aynig.model import Event, Hold, Place, Seat, Thread
 from aynig.policies import resources
+from aynig.policies.breaker import judge_state
 from aynig.policies.resources import places_of, slot_of
 from aynig.site import Site
 from aynig.workflow import StateSettings, Workflow
 
 
 def wanted(
-    event: Event, workflow: Workflow, settings: StateSettings, thread: Thread
+    site: Site, event: Event, workflow: Workflow, settings: StateSettings, thread: Thread
 ) -> tuple[Place, ...]:
-    """What a run of a task needs, as the workflow and the task itself say."""
-    return places_of(
+    """What a run of a task needs, as the workflow and the task itself say.
+
+    Where the breaker of its state lets one run through to try, the right to be that one as well.
+    """
+    found = places_of(
         (*settings.resources, *thread.resources),
         limits_of(workflow, settings, event.statement),
     )
+    if settings.breaker is None:
+        return found
+    run = run_of(site.ledger, site.repo, settings.breaker, event.state, site.leases.now())
+    probe = probe_place(settings.breaker, run)
+    return (*found, probe) if probe is not None else found
+
+
+def state_hold_afresh(site: Site, event: Event, settings: StateSettings) -> Hold | None:
+    """Is the breaker of a state open, also after what others have just come to?"""
+    if settings.breaker is None:
+        return None
+    site.scan.look()
+    now = site.leases.now()
+    run = run_of(site.ledger, site.repo, settings.breaker, event.state, now, afresh=True)
+    return judge_state(settings.breaker, run, now) if run is not None else None
 
 
 def find_seats(site: Site, branch: str, places: Sequence[Place]) -> tuple[Seat, ...] | Hold:

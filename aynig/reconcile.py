@@ -39,7 +39,7 @@ from aynig.facts import Grounds, answered_by, broken_hold, gather, unreadable_ho
 from aynig.lease import lease_name, read_lease
 from aynig.model import Deferral, Event, Gate, Hold, Lease, Plan, Seat, Statement
 from aynig.onbranch import read_working
-from aynig.places import find_seats, wanted
+from aynig.places import find_seats, state_hold_afresh, wanted
 from aynig.plan import (
     FIRST_RECHECK,
     answered_hold,
@@ -316,9 +316,16 @@ class Reconciler:
             hold = hold_of(site.ledger, event, limits, site.leases.now(), afresh=True)
             if hold is not None:
                 return hold
-        places = wanted(event, plan.workflow, plan.settings, plan.thread)
+        places = wanted(site, event, plan.workflow, plan.settings, plan.thread)
         seats = find_seats(site, event.branch, places)
-        return seats if isinstance(seats, Hold) else (seats, gates)
+        if isinstance(seats, Hold):
+            return seats
+        if any(place.word == "breaker" for place in places):
+            # Who tried before us may have failed a moment ago, as his place is free.
+            hold = state_hold_afresh(site, event, plan.settings)
+            if hold is not None:
+                return hold
+        return seats, gates
 
     def _acquire(self, plan: Plan, seen: str | None, run: str, seats: _Seats) -> Lease | Hold:
         event = plan.event

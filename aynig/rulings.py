@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from aynig import approvals, spending
 from aynig.approvals import Trusted
+from aynig.breakers import run_of
 from aynig.errors import RepositoryError
 from aynig.family import children_ruling, kin_hold, parent_ruling, proposal_ruling
 from aynig.model import Attempt, Event, Hold, Lease, Step
@@ -66,7 +67,11 @@ def _breaker(site: Site, case: Case) -> Ruling | None:
     settings = case.settings.breaker
     if settings is None:
         return None
-    return breaker.judge_task(settings, streak(case), case.event.branch, case.now)
+    hold = breaker.judge_task(settings, streak(case), case.event.branch, case.now)
+    if hold is not None:
+        return hold
+    run = run_of(site.ledger, site.repo, settings, case.event.state, case.now)
+    return breaker.judge_state(settings, run, case.now) if run is not None else None
 
 
 def streak(case: Case) -> Streak:
@@ -125,7 +130,7 @@ def _is_over_budget(site: Site, case: Case) -> Ruling | None:
 
 
 def _waits_for_places(site: Site, case: Case) -> Ruling | None:
-    places = wanted(case.event, case.workflow, case.settings, case.thread)
+    places = wanted(site, case.event, case.workflow, case.settings, case.thread)
     found = find_seats(site, case.event.branch, places)
     return found if isinstance(found, Hold) else None
 

@@ -65,7 +65,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("lease", "presence", "renewal", "sync"),
     ("pulse", "turns"),
     ("ledger",),
-    ("spending",),
+    ("spending", "breakers"),
     ("executors", "executors.output"),
     ("executors.subprocess", "executors.summons"),
     ("environment", "answer"),

@@ -14,6 +14,7 @@ from aynig.text import escape
 from aynig.workflow import Limits
 
 WORD = "waiting"
+_WHOLE = ("the resource ", "the try ")
 # How soon it is worth another look, in seconds, where nothing tells that a slot is free.
 RECHECK = 1.0
 
@@ -80,9 +81,9 @@ def _hold(place: Place, holders: Sequence[str], own: str, now: float) -> Hold:
         others = [f"{escape(branch)} has" for branch in holders if branch not in (own, "?")]
         mine = ["an earlier run of it has"] if own in holders else []
         who = [*others, *mine, "somebody has"][0]
-        shared = "" if place.told.startswith("the resource ") else "the one place of "
+        shared = "" if place.told.startswith(_WHOLE) else "the one place of "
         detail = f"for {shared}{place.told}, which {who}"
-    return Hold(WORD, detail, now + RECHECK, places=(place,))
+    return Hold(place.word, detail, now + RECHECK, places=(place,))
 
 
 def unfinished(branch: str, now: float) -> Hold:
