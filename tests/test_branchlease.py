@@ -11,6 +11,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -544,10 +545,10 @@ def test_a_copy_that_another_runner_begins_just_before_ours_is_not_run(
     reconciler = Reconciler(site, lambda _started: None)
     acquire = site.leases.acquire
 
-    def late(event: Event, seen: str | None, run: str, attempt: int) -> Lease:
+    def late(event: Event, seen: str | None, run: str, *rest: Any, **more: Any) -> Lease:
         stage.repo.git("branch", "b", "a")
         on_branch(stage.repo, working("theirs"), branch="b")
-        return acquire(event, seen, run, attempt)
+        return acquire(event, seen, run, *rest, **more)
 
     try:
         site.scan.look()
