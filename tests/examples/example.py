@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -31,7 +32,35 @@ def run_example(name: str, folder: Path) -> GitRepo:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    _output(folder).write_text(done.stdout)
     return GitRepo(folder)
+
+
+def printed(repo: GitRepo) -> str:
+    """What `run.sh` printed when it made this repository."""
+    return _output(repo.path).read_text()
+
+
+def _output(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}-output")
+
+
+def pictures_of(text: str) -> list[str]:
+    """The lines of `git log --graph` in a text, their oids blanked: no two runs have the same."""
+    lines = [line.rstrip() for line in text.split("\n") if re.match(r"[*|][*|/\\. _-]* ?", line)]
+    return [re.sub(r"\b[0-9a-f]{7,40}\b", "0000000", line) for line in lines]
+
+
+def pictures(name: str) -> list[str]:
+    """The same of the example's README, from its blocks of code."""
+    blocks = (EXAMPLES / name / "README.md").read_text().split("```")[1::2]
+    return [line for block in blocks for line in pictures_of(block)]
+
+
+def values(repo: GitRepo, rev: str, key: str) -> list[str]:
+    """The values of a field that may repeat, in their order."""
+    told = [value for name, value in repo.trailers(rev) if name == "aynig"]
+    return [value.partition(": ")[2] for value in told if value.startswith(f"{key}: ")]
 
 
 def subjects(repo: GitRepo, branch: str) -> list[str]:
