@@ -211,9 +211,12 @@ def _goes_on(event: Event, asked: Asked, verdict: Verdict) -> Step:
     subject = f"approved by {names}"
     body = statement.body
     if asked.when == BEFORE:
-        # The person's own words, or those of the answer that led here.
+        # The person's own words, or those of the answer that led here. Where that is a step, they
+        # tell who approved something else.
         is_step = statement.value("step") is not None
         said = "" if is_step else _ARROW.sub("", statement.subject)
+        # `aynig submit` begins its subjects with the state, and so does this one.
+        said = said.removeprefix(f"{asked.proposes}: ")
         subject = f"{said} ({subject})" if said else subject
     else:
         body = without_proposal(body)

@@ -597,6 +597,31 @@ def test_a_program_that_fails_is_a_problem_and_holds_up_nothing(stage: Stage) ->
         stage.wait_for_state("done")
 
 
+def test_what_follows_of_an_approval_tells_of_that_one_alone(stage: Stage) -> None:
+    """A proposal that leads to a state which asks in its turn: two approvals in a row."""
+    config = "states:\n  build: {risk: medium, next: deploy}\n  deploy: {risk: high}\n"
+    deploy = {".aynig/deploy": "#!/bin/sh\necho out\n"}
+    stage.task(BUILD, state="build", config=config, files=deploy)
+    stage.run()
+    says(stage, "approved")
+    stage.run()
+    says(stage, "approved", by=person("Grace"))
+    stage.run()
+    assert stage.repo.git("log", "-1", "--format=%s", "task~1") == (
+        "approved -> deploy: approved by Grace <grace@example.org>"
+    )
+
+
+def test_a_state_that_the_subject_begins_with_is_not_said_twice(stage: Stage) -> None:
+    stage.task("true", state="deploy", config=BEFORE, message="deploy: It\n\naynig: deploy\n")
+    stage.run()
+    says(stage, "approved")
+    stage.run()
+    assert stage.repo.git("log", "-1", "--format=%s", "task~1") == (
+        "approved -> deploy: It (approved by Emily <emily@example.org>)"
+    )
+
+
 # --- on a remote -----------------------------------------------------------------------------
 
 
