@@ -46,7 +46,7 @@ def _output(folder: Path) -> Path:
 
 
 def pictures_of(text: str) -> list[str]:
-    """The lines of `git log --graph` in a text; oids and keys are blanked, which no two runs share."""
+    """The lines of `git log --graph` in a text; oids and keys, new in each run, are blanked."""
     lines = [line.rstrip() for line in text.split("\n") if re.match(r"[*|][*|/\\. _-]* ?", line)]
     lines = [re.sub(r"\b[0-9a-f]{7,40}\b", "0000000", line) for line in lines]
     return [re.sub(r"SHA256:[A-Za-z0-9+/]+", "SHA256:0", line) for line in lines]
