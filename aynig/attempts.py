@@ -76,6 +76,9 @@ def attempt_fields(past: Sequence[Attempt]) -> list[Field]:
     found = []
     for number, attempt in enumerate(past[-MOST_TOLD:], skipped + 1):
         kept = f"; kept under {attempt.rescue}" if attempt.rescue else ""
-        text = shorten(escape(" ".join(attempt.text.split())), _WIDTH)
+        # What is told of it is a line each; the first may say by itself how it ended.
+        lines = [" ".join(line.split()) for line in attempt.text.split("\n")]
+        text = "; ".join(line for line in lines if line).removeprefix(f"{attempt.ending}: ")
+        text = shorten(escape(text), _WIDTH)
         found.append(Field("failed-attempt", f"{number}: {attempt.ending}: {text}{kept}"))
     return found

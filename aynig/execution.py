@@ -18,6 +18,7 @@ from aynig.answer import (
     judge,
     outcome,
     read_reply,
+    reserved,
 )
 from aynig.branchlease import ADVANCED, OURS, BranchLease
 from aynig.conduct import misconduct
@@ -59,6 +60,7 @@ from aynig.respond import Answer, write_answer
 from aynig.site import Site
 from aynig.spending import Allowance
 from aynig.text import escape, shorten
+from aynig.thread import unique
 from aynig.upstream import as_context
 from aynig.usage import NOTHING, fields_of, read_usage, total
 from aynig.verify import Candidate, demand_commitments, verify
@@ -489,7 +491,8 @@ class Execution:
         reason = " ".join(text.split())
         ended = result.started + result.duration
         attempt = Attempt(ending, changed, kept, ended, reason)
-        told = [field.value for field in findings.told]
+        told = [field.value for field in findings.told if field.key == "failed-scenario"]
+        told += [f"it said {key}, which is not for it to say" for key in _said_in_vain(left)]
         attempt = replace(attempt, text="\n".join([attempt.text, *told]))
         past = (*self.lease.past, attempt)
         self.lease = replace(self.lease, past=past, spent=findings.spent)
@@ -530,6 +533,13 @@ class Execution:
         if harvest is None or (harvest.head == event.oid and not harvest.changed):
             return ""
         return rescue_work(self._site.repo, self._site.store, self.lease.run, event.branch, harvest)
+
+
+def _said_in_vain(left: Left) -> tuple[str, ...]:
+    """The fields that the script wrote, and that only aynig writes: an attempt has no answer of its
+    own that could name them."""
+    own = reserved(left.own.fields) if left.own is not None else ()
+    return unique([*left.reply.overruled, *own])
 
 
 def _last_line(text: str) -> str:

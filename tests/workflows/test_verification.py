@@ -43,7 +43,7 @@ def test_a_result_that_is_not_good_enough_has_one_more_attempt_and_then_fails(
         tip = stage.wait_for_state("look")
     fields = stage.repo.fields(tip)
     assert (fields["verified"], fields["attempt"]) == ("0/1", "2")
-    assert fields["failed-attempt"].startswith("1: verification: verification: 0/1")
+    assert fields["failed-attempt"].startswith("1: verification: 0/1")
     assert stage.repo.git("ls-tree", "--name-only", "task", "answer") == ""
     assert stage.repo.git("show", f"{fields['rescue']}:answer") == "41"
 
