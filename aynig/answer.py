@@ -49,6 +49,9 @@ RESERVED_FIELDS = frozenset(
     }
 )  # fmt: skip
 
+# What an answer of the script's own would hide, or would say for itself.
+_OURS_TO_SAY = frozenset({"verified", "overruled", "iteration", *KEYS})
+
 SUBJECT_WIDTH = 120
 FAILURE_WIDTH = 160
 
@@ -195,6 +198,9 @@ def judge(plan: Plan, result: RunResult, left: Left, findings: Findings = NOTHIN
     said = _said(plan, left) if believed else _Said()
     way = _way(plan, ending, said.state, findings)
     dialect = by_name(plan.event.statement.dialect)
+    told = _told(plan, result, left, findings, way, ending, said)
+    # What policies have found has to be said by us; else a commit of the script's own is enough.
+    alone = not dialect.adds_response and not any(field.key in _OURS_TO_SAY for field in told)
     return Verdict(
         response=Response(
             state=way.state,
@@ -206,9 +212,9 @@ def judge(plan: Plan, result: RunResult, left: Left, findings: Findings = NOTHIN
         ),
         succeeded=not ending,
         lands_commits=not ending or said.own,
-        is_own_commit=said.own and not dialect.adds_response,
+        is_own_commit=said.own and alone,
         fault=fault,
-        told=_told(plan, result, left, findings, way, ending, said),
+        told=told,
         to_person=way.to_person,
     )
 

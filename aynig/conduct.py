@@ -6,8 +6,9 @@ Both are found by looking at what it left, never by asking it.
 from __future__ import annotations
 
 from aynig.answer import Left
+from aynig.git.history import Read, hidden_answer
 from aynig.git.repo import Repo
-from aynig.git.trees import list_files
+from aynig.git.trees import list_files, names_like
 from aynig.git.worktree import Harvest
 from aynig.model import Plan
 from aynig.text import counted, quote
@@ -17,16 +18,39 @@ PROTECTED = (".aynig", ".dwp")
 _SHOWN = 3
 
 
-def misconduct(repo: Repo, plan: Plan, harvest: Harvest | None, left: Left) -> str:
+def misconduct(repo: Repo, read: Read, plan: Plan, harvest: Harvest | None, left: Left) -> str:
     """Why what a run left can't be accepted; empty where it can."""
     tree = harvest.tree if harvest is not None else plan.event.tree
-    return _forbidden(repo, plan, tree) or _nothing_done(plan, tree, left)
+    return (
+        _answers_itself(repo, read, plan, harvest)
+        or _forbidden(repo, plan, _trees(repo, tree, harvest))
+        or _nothing_done(plan, tree, left)
+    )
 
 
-def _forbidden(repo: Repo, plan: Plan, tree: str) -> str:
+def _answers_itself(repo: Repo, read: Read, plan: Plan, harvest: Harvest | None) -> str:
+    def answered(message: bytes) -> str | None:
+        statement = read(message)
+        return statement.value("answers") if statement is not None else None
+
+    if harvest is None or harvest.head == plan.event.oid:
+        return ""
+    oid = hidden_answer(repo, harvest.head, plan.event.oid, answered)
+    return f"its commit {oid[:12]} has the field `answers`, which only aynig writes" if oid else ""
+
+
+def _trees(repo: Repo, tree: str, harvest: Harvest | None) -> list[str]:
+    """What may land: the files as they lie there, and those of the last commit without them."""
+    return [tree] if harvest is None else sorted({tree, repo.commit(harvest.head).tree})
+
+
+def _forbidden(repo: Repo, plan: Plan, trees: list[str]) -> str:
+    found = {
+        path for tree in trees for path in changed_files(repo, plan.event.tree, tree, PROTECTED)
+    }
     changed = [
         path
-        for path in changed_files(repo, plan.event.tree, tree, PROTECTED)
+        for path in sorted(found)
         if not any(_is_below(path, allowed) for allowed in plan.settings.may_change)
     ]
     if not changed:
@@ -37,9 +61,13 @@ def _forbidden(repo: Repo, plan: Plan, tree: str) -> str:
 
 
 def changed_files(repo: Repo, before: str, after: str, folders: tuple[str, ...]) -> list[str]:
-    """The paths below `folders` in which two trees differ."""
+    """The paths below `folders` in which two trees differ.
+
+    In whatever case a folder is written: there are file systems on which that is the same one.
+    """
     found: list[str] = []
-    for folder in folders:
+    spellings = {name for tree in (before, after) for name in names_like(repo, tree, folders)}
+    for folder in sorted(spellings):
         old, new = repo.entry(before, folder), repo.entry(after, folder)
         if old == new:
             continue

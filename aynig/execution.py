@@ -174,7 +174,7 @@ class Execution:
         found = Findings()
         tree = harvest.tree if harvest is not None else plan.event.tree
         if not ending_of(result, left, found) or left.own is not None:
-            found = replace(found, fault=misconduct(site.repo, plan, harvest, left))
+            found = replace(found, fault=misconduct(site.repo, site.read, plan, harvest, left))
         good = not ending_of(result, left, found)
         if good and plan.settings.verify is not None:
             found, good = self._verified(plan.settings.verify, harvest, found)

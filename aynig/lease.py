@@ -342,13 +342,16 @@ class Leases:
     def set_back(self, lease: Lease, delay: float, reason: str) -> bool:
         """Leave word of an error where the lease was lost to nobody: its ref was deleted, say.
 
-        False where somebody else is there, who knows better.
+        False where somebody else is there, who knows better. Who came after us knows of all our
+        attempts: a record that knows of fewer was written to have them forgotten.
         """
         seen = self.read(lease.ref)
-        if isinstance(seen, Lease | Deferral):
+        forged = isinstance(seen, Lease | Deferral) and _knows_less(seen, lease)
+        if isinstance(seen, Lease | Deferral) and not forged:
             return False
+        before = seen.oid if isinstance(seen, Lease | Deferral) else seen
         try:
-            self._leave(lease, seen, self._deferral(lease, delay, reason, "error", "", ""))
+            self._leave(lease, before, self._deferral(lease, delay, reason, "error", "", ""))
         except LeaseLost:
             return False
         return True
@@ -424,6 +427,13 @@ class Leases:
                 ("nonce", uuid.uuid4().hex),
             ],
         )
+
+
+def _knows_less(record: Lease | Deferral, lease: Lease) -> bool:
+    """Has a record of the same commit fewer attempts than a lease that was there before it?"""
+    if record.trigger != lease.trigger:
+        return False
+    return record.attempt < lease.attempt or len(record.past) < len(lease.past)
 
 
 def read_lease(repo: Repo, name: str, oid: str) -> Lease | Deferral | str:

@@ -35,6 +35,7 @@ from aynig.account import (
 )
 from aynig.dialects import Skim
 from aynig.errors import RepositoryError
+from aynig.git.history import hidden_answer
 from aynig.git.repo import Repo
 from aynig.git.snapshot import RefReader
 from aynig.model import HEADS, LEASES, RefChange
@@ -312,11 +313,21 @@ class Ledger:
         if answered not in parents:
             if answered == oid or not _OID.fullmatch(answered):
                 return parents
-            if not self._repo.descends(oid, answered):
+            if not self._may_jump(oid, parents, answered):
                 return parents
             parents = (answered, *parents[1:])
         node.answer = read_answer(oid, node.time, said, fields)
         return parents
+
+    def _may_jump(self, oid: str, parents: tuple[str, ...], answered: str) -> bool:
+        """Only over what a script has committed: who jumps over answers would hide their costs."""
+        if not parents or not self._repo.descends(oid, answered):
+            return False
+        return hidden_answer(self._repo, parents[0], answered, self._claim_of) is None
+
+    def _claim_of(self, message: bytes) -> str | None:
+        said = self._skim(message)
+        return dict(said.fields).get("answers") if said is not None else None
 
     def _release(self, oids: list[str]) -> None:
         """Refs have left these commits: what nothing leads to any more is no longer counted."""

@@ -6,7 +6,7 @@ import threading
 
 from aynig.dialects import mentions_state
 from aynig.errors import RepositoryError
-from aynig.git.history import Read
+from aynig.git.history import Read, hidden_answer
 from aynig.git.repo import Repo
 from aynig.model import Statement
 from aynig.thread import Thread, Told, begin, continues, follow
@@ -109,9 +109,18 @@ class Threads:
         if not claim or claim == commit.oid:
             return None
         # What it says is a claim: an answer descends from what it answers.
-        if claim != commit.parent and not self._repo.descends(commit.oid, claim):
+        if claim != commit.parent and not self._may_jump(commit, claim):
             return None
         return self._told(claim)
+
+    def _may_jump(self, commit: Told, claim: str) -> bool:
+        if not commit.parent or not self._repo.descends(commit.oid, claim):
+            return False
+        return hidden_answer(self._repo, commit.parent, claim, self._claim_of) is None
+
+    def _claim_of(self, message: bytes) -> str | None:
+        statement = self._read(message)
+        return statement.value("answers") if statement is not None else None
 
     def _statement(self, oid: str) -> Statement | None:
         told = self._told(oid) if oid else None

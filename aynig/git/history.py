@@ -186,6 +186,27 @@ def first_parents(repo: Repo, oid: str) -> Iterator[CommitInfo]:
         following = info.parents[0] if info.parents else None
 
 
+def hidden_answer(
+    repo: Repo, head: str, base: str, answered: Callable[[bytes], str | None]
+) -> str | None:
+    """A commit from `head` down to `base` that claims to answer `base` or what came of it.
+
+    What lies between a commit and its answer is what its script has committed, and is never read as
+    a part of the task's history. Where there are answers in between, they would be lost by it: so
+    no run may leave one, and nothing answers across one. `answered` reads what a message answers.
+    """
+    for number, info in enumerate(first_parents(repo, head)):
+        if info.oid == base:
+            return None
+        # A script may have merged into something else: that goes on for as long as a project.
+        if not number & (number - 1) and not repo.descends(info.oid, base):
+            return None
+        claim = answered(info.message) if b"answers:" in info.message else None
+        if claim and repo.descends(claim, base) and repo.descends(info.oid, claim):
+            return info.oid
+    return None
+
+
 def last_state_commit(repo: Repo, oid: str, read: Read) -> tuple[CommitInfo, Statement] | None:
     """The youngest commit on the first-parent line that carries a state, of the last thousand.
 
