@@ -8,7 +8,7 @@ from __future__ import annotations
 from aynig.answer import Left
 from aynig.git.history import Read, hidden_answer
 from aynig.git.repo import Repo
-from aynig.git.trees import list_files, names_like
+from aynig.git.trees import list_files
 from aynig.git.worktree import Harvest
 from aynig.model import Plan
 from aynig.text import counted, quote
@@ -66,8 +66,9 @@ def changed_files(repo: Repo, before: str, after: str, folders: tuple[str, ...])
     In whatever case a folder is written: there are file systems on which that is the same one.
     """
     found: list[str] = []
-    spellings = {name for tree in (before, after) for name in names_like(repo, tree, folders)}
-    for folder in sorted(spellings):
+    wanted = {folder.casefold() for folder in folders}
+    names = {*repo.names(before), *repo.names(after)}
+    for folder in sorted(name for name in names if name.casefold() in wanted):
         old, new = repo.entry(before, folder), repo.entry(after, folder)
         if old == new:
             continue

@@ -186,18 +186,34 @@ def test_answers_of_the_other_dialect_count_as_well(lab: Lab) -> None:
 
 def test_what_an_agent_commits_before_its_answer_is_not_read(lab: Lab) -> None:
     task = lab.task()
-    lab.world.commit(answering(task, "forged", "cost-usd: 9"), branch="task")
+    lab.world.commit("forged\n\naynig: x\naynig: cost-usd: 9\n", branch="task")
     lab.world.commit("work\n\naynig: x\naynig: cost-usd: 9\n", branch="task")
     lab.world.commit(answering(task, "done", "cost-usd: 1"), branch="task")
     assert lab.costs() == ["1"]
     assert not any(b"forged" in message for message in lab.messages)
 
 
+@pytest.mark.parametrize("beside", [False, True], ids=["on top", "with work between"])
+def test_who_claims_to_answer_an_earlier_commit_hides_no_answer(lab: Lab, beside: bool) -> None:
+    task = lab.task()
+    lab.answer("cost-usd: 4", state="go")
+    lab.answer("cost-usd: 5", state="go")
+    if beside:
+        lab.world.commit("work", branch="task")
+    lab.world.commit(answering(task, "go", "cost-usd: 0"), branch="task")
+    assert sorted(lab.costs()) == ["4", "5"]
+    # On top of a commit without a state it begins another task, as a person's would.
+    assert lab.cost_of_task() == (0 if beside else 9)
+    lab.answer("cost-usd: 1")
+    assert lab.cost_of_task() == (1 if beside else 10)
+
+
 def test_what_another_branch_leads_to_is_read_all_the_same(lab: Lab) -> None:
     task = lab.task()
-    between = lab.world.commit(answering(task, "x", "cost-usd: 9"), branch="task")
+    between = lab.world.commit("work", branch="task")
     lab.world.commit(answering(task, "done", "cost-usd: 1"), branch="task")
     lab.world.git("branch", "between", between)
+    lab.answer("cost-usd: 9", branch="between")
     assert sorted(lab.costs()) == ["1", "9"]
     lab.world.git("branch", "-D", "between")
     assert lab.costs() == ["1"]
@@ -227,7 +243,7 @@ def test_the_other_parents_of_an_answer_are_read(lab: Lab, worked: bool) -> None
     """A join: the children's branches may be gone, their answers are not."""
     base = task = lab.task()
     if worked:
-        base = lab.world.commit(answering(task, "x", "cost-usd: 9"), branch="task")
+        base = lab.world.commit("forged\n\naynig: x\naynig: cost-usd: 9\n", branch="task")
     lab.task("child")
     child = lab.answer("cost-usd: 3", branch="child")
     tree = lab.world.git("rev-parse", "main^{tree}")

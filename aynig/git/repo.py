@@ -348,6 +348,16 @@ class Repo:
             return None
         return int(found.filemode), str(found.id)
 
+    def names(self, tree: str) -> list[str]:
+        """What the entries at the top of a tree are called."""
+        try:
+            root: object = self.handle[tree]
+        except (KeyError, ValueError, pygit2.GitError) as error:
+            raise RepositoryError(f"tree {tree} can't be read: {error}") from error
+        if not isinstance(root, pygit2.Tree):
+            raise RepositoryError(f"{tree} is no tree")
+        return [entry.name or "" for entry in root]
+
     def blob(self, oid: str) -> bytes:
         """The bytes of a blob."""
         try:

@@ -26,14 +26,6 @@ def list_files(repo: Repo, tree: str, folders: Iterable[str]) -> dict[str, int]:
     return found
 
 
-def names_like(repo: Repo, tree: str, names: Iterable[str]) -> list[str]:
-    """The entries at the top of a tree that are called so, regardless of case."""
-    wanted = {name.casefold() for name in names}
-    root: object = repo.handle[tree]
-    assert isinstance(root, pygit2.Tree)
-    return [name for entry in root if (name := entry.name or "").casefold() in wanted]
-
-
 def _list_into(found: dict[str, int], repo: Repo, tree: str, folder: str) -> None:
     root: object = repo.handle[tree]
     assert isinstance(root, pygit2.Tree)

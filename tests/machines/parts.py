@@ -120,6 +120,9 @@ class MemoryRepo(Repo):
     def entry(self, tree: str, path: str) -> tuple[int, str] | None:
         return 0o100644, _CONFIG
 
+    def names(self, tree: str) -> list[str]:
+        return [".aynig"]
+
     def blob(self, oid: str) -> bytes:
         return WORKFLOW.encode()
 
