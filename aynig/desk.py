@@ -463,7 +463,9 @@ class Desk:
             if ref in self._pending:
                 return ref, self._land(ref)
             tip = self.site.scan.tip(ref)
-            if tip is not None:
+            if tip is None:
+                self._called.pop(ref, None)
+            else:
                 control = Control()
                 if self._bar.delay:
                     self._bar.trying = ref

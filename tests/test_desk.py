@@ -555,3 +555,26 @@ def test_a_child_that_ends_while_its_parent_is_looked_at_is_not_overlooked(
     work.desk.collect(first[0], outcome)
     work.steps()
     assert repo.state("big") == "collect"
+
+
+def test_a_chain_does_not_keep_others_waiting(repo: GitRepo, opened: Open) -> None:
+    task(repo, "a")
+    task(repo, "b")
+    task(repo, "c")
+    work = opened()
+    work.look(first=True)
+    assert [work.step() for _ in range(6)] == ["a", "b", "c", "a", "b", "c"]
+
+
+def test_a_higher_priority_goes_first_and_the_longest_wait_among_equals(
+    repo: GitRepo, opened: Open
+) -> None:
+    config = "states:\n  rush: {priority: 50}\n"
+    files = {".aynig/go": SCRIPT_OK, ".aynig/rush": SCRIPT_OK, ".aynig/config.yaml": config}
+    task(repo, "z", **files)
+    task(repo, "a", **files)
+    task(repo, "rush", "x\n\naynig: rush\n", **files)
+    task(repo, "most", f"{GO}aynig: priority: 90\n", **files)
+    work = opened()
+    work.look(first=True)
+    assert [work.step() for _ in range(4)] == ["most", "rush", "z", "a"]

@@ -22,7 +22,7 @@ def command(branch: str | None, state: str | None, as_json: bool, remote: str | 
     """Let a task go on that a circuit breaker or an unknown cost holds, or all of a state.
 
     \b
-    Examples:
+    Example:
       aynig resume task/login
       aynig resume --state build
     """

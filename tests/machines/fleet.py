@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from aynig.lease import Leases
+from tests.machines.parts import WORKFLOW
 from tests.machines.runner import SECONDS, MakeLeases
 from tests.machines.strand import Cue
 from tests.machines.world import BRANCHES, World
@@ -38,10 +39,11 @@ class FleetMachine(RuleBasedStateMachine):
 
     make_leases: ClassVar[MakeLeases] = Leases
     careless: ClassVar[bool] = False
+    workflow: ClassVar[str] = WORKFLOW
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = World(type(self).make_leases, self.careless)
+        self.world = World(type(self).make_leases, self.careless, self.workflow)
 
     @initialize(
         made=st.lists(clocks, min_size=2, max_size=4),
@@ -111,6 +113,11 @@ class FleetMachine(RuleBasedStateMachine):
     def no_commit_is_run_twice_under_leases_that_are_live(self) -> None:
         twice = self.world.run_twice()
         assert not twice, f"these run twice: {twice}"
+
+    @invariant()
+    def no_two_have_what_only_one_may(self) -> None:
+        shared = self.world.shared()
+        assert not shared, f"these are had twice: {shared}"
 
     def teardown(self) -> None:
         try:

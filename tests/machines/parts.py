@@ -30,7 +30,9 @@ from tests.world import EPOCH
 
 NOWHERE = Path("/nowhere")
 WORKFLOW = "states:\n  go: {next: check}\n"
+SHARING = "states:\n  go: {next: check, resource: one}\n  check: {resource: one}\n"
 _CONFIG = "c" * 40
+_SHARING = "d" * 40
 _WORK = "e" * 40
 
 
@@ -60,6 +62,7 @@ class Machine:
     renewal: str = "up"
     # Pushes that their sender has given up, and that may still arrive.
     late: list[tuple[list[RefEdit], Pusher]] = field(default_factory=list)
+    workflow: str = WORKFLOW
     # The runs whose scripts are under way.
     running: dict[str, Job] = field(default_factory=dict)
 
@@ -118,13 +121,13 @@ class MemoryRepo(Repo):
         return MAIN
 
     def entry(self, tree: str, path: str) -> tuple[int, str] | None:
-        return 0o100644, _CONFIG
+        return 0o100644, _CONFIG if self._machine.workflow == WORKFLOW else _SHARING
 
     def names(self, tree: str) -> list[str]:
         return [".aynig"]
 
     def blob(self, oid: str) -> bytes:
-        return WORKFLOW.encode()
+        return self._machine.workflow.encode()
 
     def config_value(self, key: str) -> str | None:
         return None

@@ -188,22 +188,22 @@ class Server:
         """Does a ref of a branch or lease lead to an answer to this commit?"""
         return any(self._is_reached(answer) for answer, _ in self.answers.get(oid, ()))
 
-    def live_leases(self) -> list[Lease]:
-        """The leases that name what their branches point at."""
+    def live_leases(self, *, moved: bool = False) -> list[Lease]:
+        """The leases that name what their branches point at; or pointed at, where they moved on."""
         found = []
         for name, oid in self.below(LEASES).items():
             lease = self.objects.lease(name, oid)
-            if isinstance(lease, Lease) and self.refs.get(lease.ref) == lease.trigger:
+            if isinstance(lease, Lease) and (moved or self.refs.get(lease.ref) == lease.trigger):
                 found.append(lease)
         return found
 
-    def certain(self) -> dict[str, Lease]:
+    def certain(self, *, moved: bool = False) -> dict[str, Lease]:
         """By run, the leases that nobody may take for expired yet, however fast his clock."""
         return {
             lease.run: lease
-            for lease in self.live_leases()
+            for lease in self.live_leases(moved=moved)
             if (self.time - self.since[lease.name]) * FASTEST < lease.seconds
-            and lease.run not in self.overtaken
+            and (moved or lease.run not in self.overtaken)
         }
 
 

@@ -7,8 +7,9 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from aynig.lease import Leases
-from aynig.model import Lease
+from aynig.model import Lease, Seat
 from tests.machines.fleet import FleetMachine
+from tests.machines.parts import SHARING
 
 STEPS = 50
 PARTS = 4
@@ -36,6 +37,17 @@ def play(machine: type[FleetMachine], runs: int, begin: int, *, shrink: bool = T
 def test_a_fleet_keeps_the_promise_whatever_happens(runs: int, part: int) -> None:
     class Part(FleetMachine):
         """Seeded by itself, so that the parts can go side by side."""
+
+    play(Part, runs // PARTS, begin=runs + part)
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize(
+    "runs", [pytest.param(1_000, id="1,000 runs"), pytest.param(10_000, marks=pytest.mark.chaos)]
+)
+def test_a_fleet_never_has_a_resource_twice_whatever_happens(runs: int, part: int) -> None:
+    class Part(FleetMachine):
+        workflow = SHARING
 
     play(Part, runs // PARTS, begin=runs + part)
 
@@ -69,9 +81,22 @@ class PatientFleet(FleetMachine):
     make_leases = ForEver
 
 
+class ByHearsay(Leases):
+    """Takes for free what is not free."""
+
+    def seat(self, ref: str) -> Seat:
+        return Seat(ref, super().seat(ref).seen)
+
+
+class GreedyFleet(FleetMachine):
+    make_leases = ByHearsay
+    workflow = SHARING
+
+
 @pytest.mark.parametrize(
     ("machine", "said"),
     [
+        pytest.param(GreedyFleet, "had twice", id="no look at slots"),
         pytest.param(DatedFleet, "too soon", id="expiry by date"),
         pytest.param(CarelessFleet, "took|lease|twice|second", id="no compare-and-swap"),
         pytest.param(PatientFleet, "is left", id="no expiry"),

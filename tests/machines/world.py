@@ -8,7 +8,7 @@ from aynig.git.refs import RefEdit
 from aynig.git.repo import EMPTY_TREE
 from aynig.lease import Leases, lease_name
 from aynig.model import ENDED_STATES, HEADS, Deferral, Holder
-from tests.machines.parts import Disk, Machine
+from tests.machines.parts import WORKFLOW, Disk, Machine
 from tests.machines.runner import SECONDS, MakeLeases, Runner
 from tests.machines.server import MAIN, Pusher, Server
 from tests.machines.strand import Cue
@@ -26,6 +26,7 @@ class World:
     make_leases: MakeLeases = Leases
     # Do runners leave out the guard of lease refs? None does, but where a test breaks it.
     careless: bool = False
+    workflow: str = WORKFLOW
     server: Server = field(default_factory=Server)
     fleet: list[Runner] = field(default_factory=list)
     _made: int = 0
@@ -35,7 +36,14 @@ class World:
     def add(self, host: str = "", *, offset: float = 0.0, rate: float = 1.0) -> Runner:
         """One more runner, on a computer of its own or on that of another."""
         host = host or f"host-{len(self.fleet)}"
-        machine = Machine(self.server, Disk(), self._pusher(host, rate), offset, self.server.time)
+        machine = Machine(
+            self.server,
+            Disk(),
+            self._pusher(host, rate),
+            offset,
+            self.server.time,
+            workflow=self.workflow,
+        )
         runner = Runner.start(machine, host, self._number(), self.make_leases)
         self.fleet.append(runner)
         runner.sync()
@@ -55,6 +63,7 @@ class World:
             self.server.time,
             online=old.online,
             late=old.late,
+            workflow=self.workflow,
         )
         reborn = Runner.start(machine, host, self._number(), self.make_leases)
         self.fleet[self.fleet.index(runner)] = reborn
@@ -116,6 +125,13 @@ class World:
         under_way = [run for each in self.fleet for run in each.machine.running if run in certain]
         triggers = [certain[run].trigger for run in under_way]
         return [oid for oid in triggers if triggers.count(oid) > 1]
+
+    def shared(self) -> list[str]:
+        """Slots that two scripts under way have, each under a lease that nobody may doubt."""
+        certain = self.server.certain(moved=True)
+        under_way = [run for each in self.fleet for run in each.machine.running if run in certain]
+        slots = [slot for run in under_way for slot in certain[run].slots]
+        return [slot for slot in slots if slots.count(slot) > 1]
 
     # --- the end -----------------------------------------------------------------------------
 
