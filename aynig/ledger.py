@@ -19,6 +19,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
+from itertools import groupby
 
 from aynig import dialects
 from aynig.account import (
@@ -536,19 +537,21 @@ class Ledger:
     def last_failures(self, state: str, since: float, most: int) -> tuple[tuple[int, str], ...]:
         """The failures of a state in a row, up to now, the newest first: times and what failed.
 
-        No more than `most`, and none from before `since`.
+        No more than `most`, and none from before `since`. Times are whole seconds: where one had a
+        success as well, nobody knows which came last, and its failures do not count.
         """
         found: list[tuple[int, str]] = []
         with self._mutex:
             self.cover(since)
             line = self._lines.get((STATE, state))
-            for answer in reversed(line.answers) if line else ():
-                if answer.step or not answer.to_state:
-                    continue
-                if not answer.failure or answer.time < since or len(found) >= most:
+            answers = reversed(line.answers) if line else ()
+            for second, group in groupby(answers, key=time_of):
+                ended = [each for each in group if each.to_state and not each.step]
+                over = second < since or len(found) >= most
+                if over or not all(each.failure for each in ended):
                     break
-                found.append((answer.time, answer.failure))
-        return tuple(found)
+                found += [(each.time, each.failure) for each in ended]
+        return tuple(found[:most])
 
     def scope(
         self, kind: str, name: str, limits: Limits, tip: str, now: float, but: str = ""

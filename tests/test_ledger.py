@@ -482,6 +482,18 @@ def test_the_failures_of_a_state_in_a_row(lab: Lab) -> None:
     assert lab.ledger.last_failures("nothing", 0, 9) == ()
 
 
+@pytest.mark.parametrize("order", [("failed", "done", "failed"), ("failed", "failed", "done")])
+def test_a_success_of_the_same_second_may_have_come_last(lab: Lab, order: tuple[str, ...]) -> None:
+    for number in range(len(order)):
+        lab.task(f"task{number}")
+    then = lab.world._clock
+    for number, state in enumerate(order):
+        lab.world._clock = then
+        lab.answer(f"exit: {int(state == 'failed')}", branch=f"task{number}", state=state)
+    lab.ledger.refresh()
+    assert lab.ledger.last_failures("build", 0, 9) == ()
+
+
 def test_old_answers_are_read_when_they_are_asked_for(lab: Lab) -> None:
     lab.task("old")
     old = lab.answer("cost-usd: 1", branch="old", state="build")
