@@ -179,16 +179,16 @@ def _signers(workflow: Workflow, offer: Offer) -> Iterator[Flaw]:
 
 
 def _people_only(workflow: Workflow, flow: Flow) -> Iterator[Flaw]:
-    """Answers that would be refused, because a run may not write them."""
+    """States of people that a run comes to by itself: that is allowed, and seldom meant."""
     for edge in flow.edges:
         approval = workflow.of(edge.source).approval
         if edge.target in workflow.people_only and edge.why in (NEXT, FAILURE) and not approval:
             yield Flaw(
-                ERROR,
+                WARNING,
                 "people-only",
                 f"states.{edge.source}.{edge.why}",
-                f"only people may write {edge.target}, and this would be the answer of a run",
-                f"Lead to awaiting-approval, or take {edge.target} out of people-only.",
+                f"only people may write {edge.target}, and here a run comes to it by itself",
+                f"Ask a person first (`risk: high`), or take {edge.target} out of people-only.",
             )
 
 

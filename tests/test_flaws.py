@@ -115,11 +115,11 @@ def test_a_script_without_its_run_bit_is_not_missing() -> None:
         ("signed: required", (ERROR, "no-signers", "signed")),
         (
             "people-only: [b]\nstates: {a: {next: b}, b: {}}",
-            (ERROR, "people-only", "states.a.next"),
+            (WARNING, "people-only", "states.a.next"),
         ),
         (
             "people-only: [b]\nstates: {a: {on-failure: b}, b: {}}",
-            (ERROR, "people-only", "states.a.on-failure"),
+            (WARNING, "people-only", "states.a.on-failure"),
         ),
         ("start: [a, d]\nstates: {a: {next: b}, c: {}}", (WARNING, "unreached", "states.c")),
         ("start: [a, b, c]", (NOTE, "unreached", "start")),
