@@ -61,6 +61,11 @@ class RunRow:
         return self.state == "failed" or bool(badly)
 
     @property
+    def is_step(self) -> bool:
+        """Is it an answer that a policy gave, without a run?"""
+        return self.answers is not None and self.exit is None
+
+    @property
     def interrupted(self) -> bool:
         """Was it ended because we had to stop? It is run again then."""
         return self.oid is None and self.state == _STATE_WITHOUT_ANSWER["drained"]
@@ -69,6 +74,8 @@ class RunRow:
 def row_of_run(finished: Finished, executed_by: str) -> RunRow:
     """The row of a run that has just ended."""
     plan, result, answer = finished.plan, finished.result, finished.answer
+    # A step has run no script, and its commit says nothing of one.
+    ran = plan.step is None
     state = answer.state if answer is not None else _STATE_WITHOUT_ANSWER[finished.ending]
     return RunRow(
         branch=plan.event.branch,
@@ -77,11 +84,11 @@ def row_of_run(finished: Finished, executed_by: str) -> RunRow:
         from_state=plan.event.state,
         state=state,
         run=finished.lease.run,
-        attempt=plan.attempt,
-        exit=exit_status(result),
-        duration=round(result.duration, 3),
+        attempt=plan.attempt if ran else None,
+        exit=exit_status(result) if ran else None,
+        duration=round(result.duration, 3) if ran else None,
         executed_by=executed_by,
-        script=plan.script.oid,
+        script=plan.script.oid if ran else None,
         subject=answer.subject if answer is not None else _why_no_answer(finished),
         time=result.started + result.duration,
         rescue=(answer.rescue or None) if answer is not None else None,

@@ -56,7 +56,10 @@ def print_run_table(rows: Sequence[RunRow], *, held: int = 0, where: str = "") -
         ],
         stretch="message",
     )
-    counts = [counted(len(rows), "run")]
+    steps = sum(row.is_step for row in rows)
+    counts = [counted(len(rows) - steps, "run")]
+    if steps:
+        counts.append(counted(steps, "step"))
     counts.append(f"{sum(row.failed for row in rows)} failed")
     interrupted = sum(row.interrupted for row in rows)
     if interrupted:

@@ -133,7 +133,8 @@ def notice_as_text(notice: Notice, *, named: bool = False) -> str:
     where = f" at {row.oid[:10]}" if row.oid else ""
     words = message(row) if notice.kind == "answer" else notice.detail
     said = f": {escape(words)}" if words else ""
-    return f"{kind} {branch}: {row.from_state} -> {row.state}{where} in {took(row)}{said}"
+    passed = f" in {took(row)}" if row.duration is not None else ""
+    return f"{kind} {branch}: {row.from_state} -> {row.state}{where}{passed}{said}"
 
 
 def _colour(notice: Notice) -> str | None:

@@ -59,6 +59,25 @@ def test_the_rows_of_run_are_those_of_log(aynig: Shell) -> None:
     ]
 
 
+def test_an_answer_without_a_run_is_a_step_and_has_no_exit_status(aynig: Shell) -> None:
+    files: dict[str, str | bytes | None] = {
+        ".aynig/config.yaml": "states: {go: {join: {then: done}}}"
+    }
+    aynig.repo.commit("x\n\naynig: go\n", branch="task", files=files)
+    aynig.repo.commit("x\n\naynig: done\naynig: parent: task\n", branch="child")
+    before = aynig.repo.tip("task")
+    said = aynig("run")
+    assert said.lines[-1] == "0 runs, 1 step, 0 failed."
+    assert " go -> done at " in said.err
+    assert " in 0s" not in said.err
+    aynig.repo.git("update-ref", "refs/heads/task", before)
+    aynig.repo.commit("x\n\naynig: go\n", branch="task", files=files, parent=before)
+    (ran,) = aynig("run", "--json").rows
+    logged = aynig("log", "task", "--json").rows[-1]
+    assert {key: ran[key] for key in ROW} == {key: logged[key] for key in ROW}
+    assert (ran["exit"], ran["duration"], ran["script"]) == (None, None, None)
+
+
 @pytest.mark.parametrize("more", [[], ["--json"]])
 def test_a_run_that_failed_is_exit_status_1(aynig: Shell, more: list[str]) -> None:
     task(aynig, "fail", "bad")
