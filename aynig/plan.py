@@ -222,7 +222,10 @@ def _script_hold(event: Event, facts: Facts) -> Hold | None:
     escalated = event.statement.value("escalated")
     if escalated is not None and facts.script.word == "missing-script":
         # Nobody has to write a script for a state that is a person's.
-        why = shorten(escape(event.statement.value("failure") or event.statement.subject), 100)
+        subject = event.statement.subject
+        # The state is in a column of its own.
+        said = subject.partition(f" -> {event.state}: ")[2] or subject
+        why = shorten(escape(event.statement.value("failure") or said), 100)
         again = f"`aynig retry {operand(event.branch)}` goes on, and the tip says what else does"
         return Hold("stalled", f"for a person: {why}: {again}")
     # Only an interpreter can come without any ref changing.

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aynig.model import ENDED_STATES, HELD_STATES, Deferral, Hold, Plan, ScriptProblem, Step
+from aynig.model import ENDED_STATES, HELD_STATES, Deferral, Field, Hold, Plan, ScriptProblem, Step
 from aynig.plan import FIRST_RECHECK, make_plan, state_hold
 from aynig.workflow import StateSettings as Settings
 from tests.values import OID, OTHER_OID, SCRIPT, event, facts, lease
@@ -85,6 +85,15 @@ def test_a_step_that_another_runner_is_writing_is_running_and_lacks_no_script() 
     planned = make_plan(event(), facts(script=NO_SCRIPT, first=step, lease=lease()))
     assert isinstance(planned, Hold)
     assert planned.word == "running"
+
+
+def test_what_is_escalated_says_why_without_the_state_that_the_column_has() -> None:
+    asked = event("ask")
+    said = "go -> ask: 3 of 3 iterations; one more coat"
+    told = replace(asked.statement, subject=said, fields=(Field("escalated", OTHER_OID),))
+    held = make_plan(replace(asked, statement=told), facts(script=NO_SCRIPT))
+    assert isinstance(held, Hold)
+    assert held.detail.startswith("for a person: 3 of 3 iterations; one more coat: `aynig retry ")
 
 
 def test_only_a_missing_interpreter_is_looked_for_again_by_time() -> None:
