@@ -193,7 +193,12 @@ def script_context(
         "loop": (
             None
             if loop is None
-            else {"iteration": loop.number, "limit": loop.limit, "item": loop.item}
+            else {
+                "iteration": loop.number,
+                "limit": loop.limit,
+                "item": loop.item,
+                "said": loop.said,
+            }
         ),
         "attempts": [
             {"ending": each.ending, "text": each.text, "rescue": each.rescue, "time": each.time}

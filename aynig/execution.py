@@ -52,6 +52,7 @@ from aynig.model import RESCUES, Attempt, Deferral, Field, Lease, Plan, RunResul
 from aynig.onbranch import read_working
 from aynig.oversight import fault_of_answer, identity_of, ruled
 from aynig.policies import retries
+from aynig.prompts import prompted
 from aynig.pulse import Pulse
 from aynig.renewal import Renewal
 from aynig.reopening import Reopening, read_reopening, told_reopening, with_reopening
@@ -181,7 +182,8 @@ class Execution:
         found = self._with_spending(found, left)
         if not good:
             found = replace(found, last_line=_last_line(self._last_words()))
-        iteration = iteration_of(site.repo, plan, left, self._folder, tree, good=good)
+        asked = prompted(site, plan)
+        iteration = iteration_of(site.repo, asked, left, self._folder, tree, good=good)
         return replace(found, iteration=iteration)
 
     def _verified(
@@ -242,7 +244,7 @@ class Execution:
             demand_commitments(self._site, settings, self._plan.trusted, self.lease.run)
 
     def _execute(self, place: Workplace) -> RunResult:
-        site, plan = self._site, self._plan
+        plan, site = prompted(self._site, self._plan), self._site
         script = place.script(plan.script)
         for folder in place.folders:
             write_inputs(plan, folder, self._context(place))
@@ -300,7 +302,7 @@ class Execution:
         parents = site.repo.commit(event.origin).parents
         previous = last_state_commit(site.repo, parents[0], site.read) if parents else None
         return script_context(
-            self._plan,
+            prompted(site, self._plan),
             self._folder,
             repository=place.repository,
             parents=parents,

@@ -25,7 +25,8 @@ def loop_facts(repo: Repo, plan: Plan) -> LoopFacts | None:
     if loop is None:
         return None
     listed = plan_items(repo, plan.event.tree, loop.plan) if loop.plan else ()
-    return LoopFacts(plan.thread.iterations + 1, loop.limit, next_item(listed))
+    said = plan.event.statement.body if plan.thread.iterations else ""
+    return LoopFacts(plan.thread.iterations + 1, loop.limit, next_item(listed), said)
 
 
 def iteration_of(

@@ -268,6 +268,8 @@ class LoopFacts:
     limit: int
     # The next item of the plan that is not checked; None where there is none.
     item: str | None
+    # What the iteration before this one wrote into the body of its answer.
+    said: str = ""
 
 
 NO_SCRIPT = Script(path="", oid="", home="")

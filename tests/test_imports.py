@@ -96,6 +96,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("conversation",),
     ("fanout",),
     ("reopening",),
+    ("prompts",),
     ("ending",),
     ("workplace",),
     ("execution", "stepping", "story"),

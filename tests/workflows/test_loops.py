@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -213,3 +214,68 @@ def test_a_loop_goes_on_where_it_was_after_its_daemon_was_killed(
     stage.run()
     # The third was begun twice and counts once.
     assert iterations(stage)[2:] == [("3/4", "again"), ("4/4", "kept")]
+
+
+HEARS = """
+cat "$AYNIG_BODY_FILE" >>heard
+printf 'said\n\nwords of iteration %s\n' "$AYNIG_ITERATION" >"$AYNIG_RESPONSE"
+"""
+PROMPT = "Loop\n\nDo it.\n\naynig: go\n"
+THREE = "promise: X, max-iterations: 3"
+
+
+def heard(stage: Stage) -> list[str]:
+    return stage.repo.git("show", "task:heard").split("\n")
+
+
+def test_each_iteration_is_given_the_same_prompt(stage: Stage) -> None:
+    stage.task(HEARS, message=PROMPT, config=config(THREE))
+    stage.run()
+    assert heard(stage) == ["Do it."] * 3
+    assert "words of iteration 3" in stage.repo.message("task")
+
+
+def test_an_iteration_finds_what_the_last_one_said(stage: Stage) -> None:
+    reads = "import json, os; print(json.load(open(os.environ['AYNIG_CONTEXT']))['loop']['said'])"
+    script = f'{sys.executable} -c "{reads}" >>last\n{HEARS}'
+    stage.task(script, message=PROMPT, config=config(THREE))
+    stage.run()
+    last = [line for line in stage.repo.git("show", "task:last").split("\n") if line]
+    assert last == ["words of iteration 1", "words of iteration 2"]
+
+
+def test_the_prompt_of_another_state_is_that_of_its_answer(stage: Stage) -> None:
+    ask = "#!/bin/sh\nprintf 'x\\n\\nDo this.\\n\\naynig: go\\n' >\"$AYNIG_RESPONSE\"\n"
+    message = "Ask\n\nAsk for it.\n\naynig: ask\n"
+    files = {".aynig/ask": ask}
+    stage.task(HEARS, message=message, files=files, config=config(THREE))
+    stage.run()
+    assert heard(stage) == ["Do this."] * 3
+
+
+@pytest.mark.parametrize(
+    ("words", "told"), [("", "Do it."), ("Do something else.\n\n", "Do something else.")]
+)
+def test_a_person_in_between_gives_it_another_prompt_or_keeps_it(
+    stage: Stage, words: str, told: str
+) -> None:
+    stage.task(HEARS, message=PROMPT, config=config(THREE))
+    assert aynig("run", "--no-follow", "--quiet") == 0
+    stage.repo.commit(f"I say\n\n{words}aynig: go\n", branch="task")
+    stage.run()
+    assert heard(stage)[:3] == ["Do it.", told, told]
+
+
+def test_a_retry_after_the_last_iteration_begins_with_the_same_prompt(stage: Stage) -> None:
+    stage.task(HEARS, message=PROMPT, config=config("promise: X, max-iterations: 2"))
+    stage.run()
+    assert aynig("retry", "task") == 0
+    stage.run()
+    assert heard(stage) == ["Do it."] * 4
+
+
+def test_a_prompt_that_is_repeated_is_no_promise_in_a_later_iteration_either(stage: Stage) -> None:
+    message = "Loop\n\nWhen done print\n\n<promise>X</promise>\n\naynig: go\n"
+    stage.task('cat "$AYNIG_BODY_FILE"', message=message, config=config(THREE + ", on-limit: over"))
+    stage.run()
+    assert stage.repo.state("task") == "over"
