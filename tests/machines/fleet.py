@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from aynig.lease import Leases
-from tests.machines.parts import WORKFLOW
 from tests.machines.runner import SECONDS, MakeLeases
+from tests.machines.server import WORKFLOW
 from tests.machines.strand import Cue
 from tests.machines.world import BRANCHES, World
 

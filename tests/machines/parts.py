@@ -15,6 +15,7 @@ from typing import Any
 
 from aynig.errors import RefMoved, Refused, RepositoryError, Unreachable
 from aynig.executors import Control, Job
+from aynig.facts import CONFIG_FILE
 from aynig.git.address import Address
 from aynig.git.line import Line
 from aynig.git.refs import RefEdit, RefStore
@@ -29,10 +30,8 @@ from tests.machines.strand import Killed, stop_here
 from tests.world import EPOCH
 
 NOWHERE = Path("/nowhere")
-WORKFLOW = "states:\n  go: {next: check}\n"
 SHARING = "states:\n  go: {next: check, resource: one}\n  check: {resource: one}\n"
-_CONFIG = "c" * 40
-_SHARING = "d" * 40
+_SCRIPT = "c" * 40
 _WORK = "e" * 40
 
 
@@ -62,9 +61,10 @@ class Machine:
     renewal: str = "up"
     # Pushes that their sender has given up, and that may still arrive.
     late: list[tuple[list[RefEdit], Pusher]] = field(default_factory=list)
-    workflow: str = WORKFLOW
     # The runs whose scripts are under way.
     running: dict[str, Job] = field(default_factory=dict)
+    # What the scripts have said to do, by run.
+    said: dict[str, str] = field(default_factory=dict)
 
     def arrive_late(self, *, lost: bool) -> None:
         """A push reaches the server after nobody waits for it any more, or never does."""
@@ -121,13 +121,15 @@ class MemoryRepo(Repo):
         return MAIN
 
     def entry(self, tree: str, path: str) -> tuple[int, str] | None:
-        return 0o100644, _CONFIG if self._machine.workflow == WORKFLOW else _SHARING
+        if path == CONFIG_FILE:
+            return 0o100644, self._machine.server.workflow_oid
+        return (0o040000, EMPTY_TREE) if path == ".aynig" else None
 
     def names(self, tree: str) -> list[str]:
         return [".aynig"]
 
     def blob(self, oid: str) -> bytes:
-        return self._machine.workflow.encode()
+        return self._machine.server.workflow.encode()
 
     def config_value(self, key: str) -> str | None:
         return None
@@ -292,14 +294,18 @@ class MemoryRemote(Remote):
 # --- a run ---------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
 class MemoryFolder(RunFolder):
-    """The folder of a run, of which nothing is kept."""
+    """The folder of a run, of which nothing is kept but what the script answers."""
+
+    machine: Machine
 
     def write(self, name: str, data: bytes) -> None:
         """Nobody reads it."""
 
     def read_response(self, most: int) -> bytes | None:
-        return None
+        said = self.machine.said.get(self.run)
+        return b"aynig: promise: DONE\n" if said == "promise" else None
 
     def conclude(self, **facts: Any) -> None:
         """Nobody reads it."""
@@ -308,20 +314,26 @@ class MemoryFolder(RunFolder):
 class MemoryArchive:
     """Folders of runs."""
 
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+
     def create(self, run: str) -> RunFolder:
-        return MemoryFolder(NOWHERE / run)
+        return MemoryFolder(NOWHERE / run, self._machine)
 
 
 class MemoryShelf:
-    """The scripts: one for each of two states."""
+    """The scripts: one for each state that the server names."""
 
     shipped_home = "/shipped"
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
 
     def find(
         self, tree: str, folder: str, names: Sequence[str], state: str
     ) -> Script | ScriptProblem:
-        if state in ("go", "check"):
-            return Script(state, _CONFIG, "/home/of/scripts")
+        if state in self._machine.server.scripts:
+            return Script(state, _SCRIPT, "/home/of/scripts")
         return ScriptProblem("missing-script", f"no script for {state}")
 
 
@@ -376,8 +388,12 @@ class MemoryExecutor:
     def execute(self, job: Job, control: Control) -> RunResult:
         machine = self._machine
         machine.running[job.run] = job
+        machine.server.watch(job)
         try:
             said = self._wait(control)
+            if said == "ok":
+                said = machine.server.script(job)
+            machine.said[job.run] = said
         finally:
             del machine.running[job.run]
         machine.check()

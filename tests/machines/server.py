@@ -7,11 +7,13 @@ promise (design section 2). He knows all that no runner knows: the true time, an
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from aynig import dialects
 from aynig.errors import RefMoved, RepositoryError
+from aynig.executors import Job
 from aynig.git.refs import RefEdit
 from aynig.git.repo import EMPTY_TREE, CommitInfo
 from aynig.lease import lease_name, read_lease
@@ -19,6 +21,7 @@ from aynig.model import HEADS, LEASES, Deferral, Lease, Statement
 from tests.world import EPOCH
 
 MAIN = HEADS + "main"
+WORKFLOW = "states:\n  go: {next: check}\n"
 # No clock of a runner is faster than the true one by more than this factor.
 FASTEST = 2.0
 
@@ -90,9 +93,20 @@ class Server:
     overtaken: set[str] = field(default_factory=set)
     # Answers that people have taken out of all history.
     forgotten: set[str] = field(default_factory=set)
+    # The workflow of the default branch, the states that have a script there, what those do unless
+    # they are told otherwise, and who looks on when one begins.
+    workflow: str = WORKFLOW
+    scripts: frozenset[str] = frozenset({"go", "check"})
+    script: Callable[[Job], str] = lambda job: "ok"
+    watch: Callable[[Job], None] = lambda job: None
 
     def __post_init__(self) -> None:
         self.put(MAIN, self.objects.write(EMPTY_TREE, (), "The workflow", EPOCH))
+
+    @property
+    def workflow_oid(self) -> str:
+        """What is parsed is remembered by this."""
+        return hashlib.sha1(self.workflow.encode()).hexdigest()
 
     def put(self, ref: str, oid: str | None) -> None:
         """As a person does who may do anything."""

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from aynig.git.refs import RefEdit
 from aynig.git.repo import EMPTY_TREE
 from aynig.lease import Leases, lease_name
 from aynig.model import ENDED_STATES, HEADS, Deferral, Holder
-from tests.machines.parts import WORKFLOW, Disk, Machine
+from tests.machines.parts import Disk, Machine
 from tests.machines.runner import SECONDS, MakeLeases, Runner
-from tests.machines.server import MAIN, Pusher, Server
+from tests.machines.server import MAIN, WORKFLOW, Pusher, Server
 from tests.machines.strand import Cue
 from tests.world import EPOCH
 
 BRANCHES = tuple(HEADS + name for name in ("one", "two", "three"))
 # After so many rounds in which nothing changed, nothing will.
 _QUIET = 2
+# More rounds than any number of tasks has use for.
+_FOR_EVER = 500
 
 
 @dataclass
@@ -31,6 +34,9 @@ class World:
     fleet: list[Runner] = field(default_factory=list)
     _made: int = 0
 
+    def __post_init__(self) -> None:
+        self.server.workflow = self.workflow
+
     # --- runners -----------------------------------------------------------------------------
 
     def add(self, host: str = "", *, offset: float = 0.0, rate: float = 1.0) -> Runner:
@@ -42,7 +48,6 @@ class World:
             self._pusher(host, rate),
             offset,
             self.server.time,
-            workflow=self.workflow,
         )
         runner = Runner.start(machine, host, self._number(), self.make_leases)
         self.fleet.append(runner)
@@ -63,7 +68,6 @@ class World:
             self.server.time,
             online=old.online,
             late=old.late,
-            workflow=self.workflow,
         )
         reborn = Runner.start(machine, host, self._number(), self.make_leases)
         self.fleet[self.fleet.index(runner)] = reborn
@@ -86,10 +90,14 @@ class World:
 
     # --- people ------------------------------------------------------------------------------
 
-    def push(self, ref: str, state: str = "go") -> str:
-        """A commit on top of a branch, or of the default branch for a new one; its oid."""
+    def push(self, ref: str, state: str = "go", fields: Sequence[str] = ()) -> str:
+        """A commit on top of a branch, or of the default branch for a new one; its oid.
+
+        `fields` are lines such as `depends-on: other`.
+        """
         objects, tip = self.server.objects, self.server.refs.get(ref, self.server.refs[MAIN])
-        said = f"\n\naynig: {state}" if state else ""
+        lines = "".join(f"\naynig: {line}" for line in fields)
+        said = f"\n\naynig: {state}{lines}" if state else ""
         time = max(int(EPOCH + self.server.time), objects.commit(tip).time)
         message = f"Please {state} {self._number()}{said}\n"
         oid = objects.write(EMPTY_TREE, (tip,), message, time)
@@ -141,7 +149,9 @@ class World:
             runner.machine.online = True
             runner.machine.late.clear()
         quiet = 0
-        while quiet < _QUIET:
+        for _ in range(_FOR_EVER):
+            if quiet == _QUIET:
+                return
             before = dict(self.server.refs)
             for runner in self.fleet:
                 for ref in list(runner.strands):
@@ -152,6 +162,7 @@ class World:
                     runner.finish(ref)
             self.server.time += 10 * SECONDS
             quiet = quiet + 1 if before == self.server.refs else 0
+        raise AssertionError("they would work for ever")
 
     def lost(self) -> list[str]:
         """Events that nobody will come back to, and leases that nobody gives back."""
