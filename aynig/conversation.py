@@ -20,7 +20,7 @@ def conversation(site: Site, oid: str) -> dict[str, Any] | None:
     rounds: list[dict[str, str]] = []
     told = site.threads.told(oid)
     for _ in range(_MOST_ROUNDS):
-        found = _round(site, told) if told is not None else None
+        found = exchange(site, told) if told is not None else None
         if found is None:
             break
         told, said = found
@@ -35,7 +35,7 @@ def conversation(site: Site, oid: str) -> dict[str, Any] | None:
     }
 
 
-def _round(site: Site, told: Told) -> tuple[Told, dict[str, str]] | None:
+def exchange(site: Site, told: Told) -> tuple[Told, dict[str, str]] | None:
     """Who asked, and the question with its answer, where a commit goes on after one."""
     reply = site.threads.answered(told.oid) if told.statement.value("step") else None
     question = site.threads.told(reply.parent) if reply is not None and reply.parent else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from aynig.conversation import exchange
 from aynig.model import Plan
 from aynig.policies.loop import AGAIN
 from aynig.site import Site
@@ -15,15 +16,23 @@ def prompted(site: Site, plan: Plan) -> Plan:
     told = site.threads.told(plan.event.origin) if plan.settings.loop is not None else None
     if told is None:
         return plan
-    while (below := _below(site, told)) is not None:
+    own = told
+    while (below := _below(site, told, own)) is not None:
         told = below
     statement = replace(plan.event.statement, body=told.statement.body)
     return replace(plan, event=replace(plan.event, statement=statement))
 
 
-def _below(site: Site, told: Told) -> Told | None:
-    """The commit whose words count in the place of this one's; None where its own do."""
+def _below(site: Site, told: Told, own: Told) -> Told | None:
+    """The commit whose words count in the place of this one's; None where its own do.
+
+    What a person answers to a question is heard by the iteration that it starts (`own`), and no
+    more: it is no prompt.
+    """
     said = told.statement
+    if said.value("answered-by") is not None and told is not own:
+        found = exchange(site, told)
+        return found[0] if found is not None else None
     if said.value("loop") == AGAIN:
         return site.threads.answered(told.oid)
     parent = site.threads.told(told.parent) if told.parent else None

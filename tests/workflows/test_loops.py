@@ -279,3 +279,21 @@ def test_a_prompt_that_is_repeated_is_no_promise_in_a_later_iteration_either(sta
     stage.task('cat "$AYNIG_BODY_FILE"', message=message, config=config(THREE + ", on-limit: over"))
     stage.run()
     assert stage.repo.state("task") == "over"
+
+
+def test_the_answer_to_a_question_is_heard_once_and_the_prompt_stays(stage: Stage) -> None:
+    script = """cat "$AYNIG_BODY_FILE" >>asked
+[ -e port ] || echo "aynig: question: Which port?" >"$AYNIG_RESPONSE"
+: >port"""
+    stage.task(
+        script,
+        message="Please go\n\nPaint it.\n\naynig: go\n",
+        config=config("promise: X, max-iterations: 4, on-limit: gave-up"),
+    )
+    stage.run()
+    assert stage.repo.state("task") == "awaiting-answer"
+    assert aynig("answer", "task", "-m", "8080") == 0
+    stage.run()
+    assert stage.repo.state("task") == "gave-up"
+    asked = stage.repo.git("show", "task:asked").split("\n")
+    assert asked == ["Paint it.", "8080", "Paint it.", "Paint it."]
