@@ -148,7 +148,7 @@ def test_a_task_that_changes_the_scripts_in_its_worktree_changes_not_what_runs(
     bare_stage: Stage,
 ) -> None:
     script = '#!/bin/sh\nmkdir -p .aynig\nprintf "#!/bin/sh\\necho evil >evil\\n" >.aynig/second\n'
-    config = "states:\n  go:\n    next: second\n"
+    config = "states:\n  go:\n    next: second\n    may-change: [.aynig]\n"
     trusted = {".aynig/go": script, ".aynig/second": GOOD, ".aynig/config.yaml": config}
     bare_stage.repo.commit("x", files=trusted)
     bare_stage.task()
