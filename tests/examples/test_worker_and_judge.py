@@ -60,6 +60,14 @@ def test_what_an_attempt_left_is_kept_beside_the_branch(done: GitRepo) -> None:
     assert "% 4" in done.git("show", f"{third}:leap-year")
 
 
+def test_the_worker_finds_no_hidden_scenarios(done: GitRepo) -> None:
+    run = attempts(done)[0].rpartition("/")[2]
+    output = (done.git_dir / "aynig" / "runs" / run / "output").read_text()
+    assert "fatal: invalid object name 'hidden'" in output
+    assert "Add scenarios" not in output
+    assert "leap-year 1900" not in output
+
+
 def test_nothing_but_the_program_lands(done: GitRepo) -> None:
     assert done.git("diff", "--name-only", "main", TASK) == "leap-year"
 
