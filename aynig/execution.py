@@ -134,8 +134,9 @@ class Execution:
 
     def carry_out(self) -> Ended:
         stand = self._stand
-        self._started(Started(self._plan, self.lease, stand.keeps if stand is not None else None))
+        # Nothing is told of a run that does not begin.
         self._mind_commitments()
+        self._started(Started(self._plan, self.lease, stand.keeps if stand is not None else None))
         with workplace(self._site, self._plan, self.lease.run, self._folder) as place:
             with self._site.guard.watching(self.lease.run) as blame:
                 result = self._execute(place)
