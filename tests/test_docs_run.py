@@ -72,6 +72,17 @@ NOT_RUN = {
     ("examples/ralph-loop/README.md", 2): "tests/examples",
     ("examples/sequential-pipeline/README.md", 0): "tests/examples",
     ("examples/sequential-pipeline/README.md", 1): "a picture: tests/examples",
+    ("examples/data-pipeline/README.md", 0): "tests/examples",
+    ("examples/data-pipeline/README.md", 1): "a picture: tests/examples",
+    ("examples/data-pipeline/README.md", 2): "a picture: tests/examples",
+    ("examples/human-approval/README.md", 0): "tests/examples",
+    ("examples/human-approval/README.md", 1): "a picture: tests/examples",
+    ("examples/human-approval/README.md", 2): "a picture: tests/examples",
+    ("examples/human-approval/README.md", 3): "a picture: tests/examples",
+    ("examples/human-approval/README.md", 4): "a picture: tests/examples",
+    ("examples/worker-and-judge/README.md", 0): "tests/examples",
+    ("examples/worker-and-judge/README.md", 1): "a picture: tests/examples",
+    ("examples/worker-and-judge/README.md", 2): "what an auditor sees: tests/examples",
 }
 
 _FENCED = re.compile(r"^```[a-z]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -227,9 +238,9 @@ def test_the_page_shows_where_its_scripts_lie(written: GitRepo) -> None:
 
 
 def test_a_script_is_tried_out_by_hand_and_then_for_real(shell: Shell, written: GitRepo) -> None:
-    said = shell.run(blocks("docs/states.md")[6], written.path)
-    assert "exit 0\nmade it louder\n\naynig: review-needed\n" in said
     said = shell.run(blocks("docs/states.md")[7], written.path)
+    assert "exit 0\nmade it louder\n\naynig: review-needed\n" in said
+    said = shell.run(blocks("docs/states.md")[8], written.path)
     assert "3 loud words" in said
     assert written.tip("try/one") == ""
 
@@ -250,6 +261,22 @@ def test_the_script_that_asks_for_a_later_retry(
     assert ("waiting" in held and "example.org does not answer" in held) is (state == "go")
 
 
+def test_the_script_that_sends_work_back(shell: Shell, repo: GitRepo) -> None:
+    again = 'test -z "$AYNIG_TRAILER_VALIDATION_ERRORS" && exit\necho all >orders.csv\n'
+    check = f"git cat-file -e orders/transform:orders.csv && exit\n{blocks('docs/states.md')[5]}"
+    files = {".aynig/transform": f"#!/bin/sh\n{again}", ".aynig/check": f"#!/bin/sh\n{check}"}
+    repo.commit("scripts", files=files)
+    repo.sync()
+    shell.run(
+        "aynig submit transform -b orders/transform && aynig submit check -b check"
+        " --after orders/transform && aynig run",
+        repo.path,
+    )
+    assert [repo.state(name) for name in ("orders/transform", "check")] == ["done", "done"]
+    assert repo.git("show", "orders/transform:orders.csv") == "all"
+    assert "validation-errors: 2 orders are missing" in repo.git("log", "orders/transform")
+
+
 @pytest.mark.parametrize(
     ("line", "state"),
     [
@@ -266,7 +293,7 @@ def test_the_ways_to_answer(shell: Shell, repo: GitRepo, line: str, state: str) 
 
 
 def test_the_workflows_that_are_shown_can_be_read() -> None:
-    ours = parse_workflow(blocks("docs/states.md")[5].encode(), where="states.md")
+    ours = parse_workflow(blocks("docs/states.md")[6].encode(), where="states.md")
     named = {name for name, _ in ours.states} | {
         state for _, one in ours.states for state in (one.next, one.on_failure) if state
     }
