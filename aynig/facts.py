@@ -114,6 +114,7 @@ def gather(site: Site, event: Event) -> Grounds:
         trusted_at(site, event),
         standing=lease,
         runnable=runnable,
+        tree=trusted,
     )
     may_start = live is None and runnable
     facts = Facts(

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from aynig import approvals, spending
 from aynig.approvals import Trusted
 from aynig.breakers import run_of
-from aynig.errors import RepositoryError
+from aynig.errors import ConfigError, RepositoryError
 from aynig.family import children_ruling, kin_hold, parent_ruling, proposal_ruling
+from aynig.git.scenarios import Origin, find_scenarios
 from aynig.model import Attempt, Event, Hold, Lease, Step
 from aynig.places import find_seats, wanted
+from aynig.plan import FIRST_RECHECK
 from aynig.policies import breaker, deadline, dependencies, resources
 from aynig.policies.breaker import Streak
 from aynig.policies.deadline import Course
@@ -46,6 +48,8 @@ class Case:
     standing: Lease | None = None
     # Is there a script for its state?
     runnable: bool = False
+    # The oid of the tree that the workflow and the scripts come from.
+    tree: str = ""
 
 
 Ruling = Hold | Step
@@ -124,6 +128,24 @@ def _ends_first(site: Site, case: Case) -> Ruling | None:
     return resources.unfinished(case.event.branch, case.now)
 
 
+def _has_its_judges(site: Site, case: Case) -> Ruling | None:
+    """Before a worker costs anything: are the scenarios there that it will be judged by?
+
+    Those of another repository are asked for when it is time: that takes a connection.
+    """
+    settings = case.settings.verify
+    origin = Origin(site.repo, site.clone or site.repo, case.tree, site.settings.remote_timeout)
+    for source in settings.scenarios if settings is not None else ():
+        if source.repository:
+            continue
+        try:
+            find_scenarios(origin, source, site.repo.common_dir)
+        except ConfigError as error:
+            # A ref that is made makes no change of this branch.
+            return Hold("bad-config", error.advice, case.now + FIRST_RECHECK)
+    return None
+
+
 def _is_over_budget(site: Site, case: Case) -> Ruling | None:
     limits = spending.limits_of_spending(case.workflow, case.settings, case.event.statement)
     return spending.hold_of(site.ledger, case.event, limits, case.now)
@@ -171,6 +193,7 @@ _FIRST: tuple[Question, ...] = (
 _LAST: tuple[Question, ...] = (
     _dependencies,
     _approval,
+    _has_its_judges,
     _breaker,
     _is_over_budget,
     _waits_for_places,

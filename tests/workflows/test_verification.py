@@ -146,3 +146,14 @@ def test_what_is_expected_and_there_is_a_success(stage: Stage, expect: str, scri
     stage.task(script, config=f"states:\n  go:\n    expect: {expect}\n")
     stage.run()
     assert stage.repo.state("task") == "done"
+
+
+def test_no_worker_starts_before_the_scenarios_are_there(stage: Stage) -> None:
+    stage.task("exit 0", config=config(HIDDEN))
+    assert not stage.run().of("run")
+    row = stage.status()
+    assert row.hold == "bad-config"
+    assert "scenarios come from 'judge' of this repository, which does not exist" in row.detail
+    hide(stage, adds="exit 0")
+    stage.run()
+    assert stage.repo.state("task") == "done"
