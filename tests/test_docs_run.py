@@ -6,6 +6,7 @@ example is changed. What can't be run here is named in NOT_RUN, with the reason.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -19,6 +20,7 @@ import pytest
 from aynig.config import parse_workflow
 from aynig.model import ENDED_STATES, HELD_STATES
 from aynig.planfile import parse_plan
+from tests.keys import Key
 from tests.stage import daemon
 from tests.test_docs import PAGES, ROOT, page
 from tests.world import GitRepo, wait_for
@@ -33,6 +35,8 @@ NOT_RUN = {
     ("docs/architecture.md", 0): "a picture",
     ("docs/dwp.md", 0): "what a history looks like: tests/test_branchlease.py",
     ("docs/fleet.md", 3): "rules of gitolite: tests/test_refusals.py",
+    ("docs/limits.md", 1): "what status says: tests/policies/test_resources.py",
+    ("docs/limits.md", 6): "needs a pause of half an hour: tests/test_breakers.py",
     ("docs/one-shot.md", 1): "a line of a crontab",
     ("docs/one-shot.md", 2): "a line of a crontab",
     ("docs/operating.md", 0): "a unit of systemd",
@@ -142,6 +146,26 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
     return Shell(home)
 
 
+def scripts(repo: GitRepo, config: str = "", **texts: str) -> None:
+    """A commit on main with the scripts of states, and the workflow."""
+    files: dict[str, str | bytes | None] = {
+        f".aynig/{state.replace('_', '-')}": f"#!/bin/sh\n{text}\n" for state, text in texts.items()
+    }
+    repo.commit("scripts", files={**files, ".aynig/config.yaml": config})
+    repo.sync()
+
+
+def asked(repo: GitRepo, message: str, branch: str) -> None:
+    """A person's commit, without files, that asks for something on a new branch."""
+    repo.git("branch", "--force", branch, repo.commit(message, parent=repo.tip(), update=False))
+
+
+def line_of(repo: GitRepo, branch: str) -> list[str]:
+    """The subjects on a branch since main, newest first, as the pages show them."""
+    told = repo.git("log", "--first-parent", "--format=* %s", f"main..{branch}")
+    return told.splitlines()
+
+
 def test_each_block_is_run_here_or_it_is_said_why_not() -> None:
     source = Path(__file__).read_text()
     for path in PAGES:
@@ -207,6 +231,24 @@ def test_the_hook_of_the_page_refuses_a_wrong_workflow(shell: Shell, declared: G
     assert shell.run(f"{commit} && echo taken", declared.path).endswith("taken\n")
 
 
+@pytest.mark.parametrize(
+    "begin",
+    [
+        blocks("docs/workflow.md")[4],
+        "cat >plan.yaml <<'.'\n"
+        + blocks("docs/workflow.md")[5]
+        + ".\naynig submit --file plan.yaml",
+    ],
+    ids=["one by one", "as a plan"],
+)
+def test_a_task_after_another(shell: Shell, repo: GitRepo, begin: str) -> None:
+    scripts(repo, build=": >built", deploy="git cat-file -e task/build:built")
+    shell.run(begin, repo.path)
+    assert "for task/build" in shell.run("aynig status", repo.path)
+    shell.run("aynig run", repo.path)
+    assert [repo.state(f"task/{name}") for name in ("build", "deploy")] == ["done", "done"]
+
+
 # --- docs/states.md --------------------------------------------------------------------------
 
 
@@ -263,7 +305,7 @@ def test_the_script_that_asks_for_a_later_retry(
 
 def test_the_script_that_sends_work_back(shell: Shell, repo: GitRepo) -> None:
     again = 'test -z "$AYNIG_TRAILER_VALIDATION_ERRORS" && exit\necho all >orders.csv\n'
-    check = f"git cat-file -e orders/transform:orders.csv && exit\n{blocks('docs/states.md')[5]}"
+    check = "git cat-file -e orders/transform:orders.csv && exit\n" + blocks("docs/states.md")[5]
     files = {".aynig/transform": f"#!/bin/sh\n{again}", ".aynig/check": f"#!/bin/sh\n{check}"}
     repo.commit("scripts", files=files)
     repo.sync()
@@ -500,3 +542,218 @@ def test_the_example_of_fan_out_comes_together(shell: Shell, repo: GitRepo) -> N
     names = [task.name for task in parse_plan(blocks("docs/fan-out.md")[2], "plan").tasks]
     assert names == ["api", "report"]
     assert parse_workflow(blocks("docs/fan-out.md")[4].encode(), where="x").of("watch").on_child
+
+
+# --- docs/approvals.md -----------------------------------------------------------------------
+
+GRACE = {
+    "GIT_AUTHOR_NAME": "Grace",
+    "GIT_AUTHOR_EMAIL": "grace@example.org",
+    "GIT_COMMITTER_NAME": "Grace",
+    "GIT_COMMITTER_EMAIL": "grace@example.org",
+}
+
+
+@pytest.fixture
+def risky(shell: Shell, repo: GitRepo) -> GitRepo:
+    """The first workflow of the page, with scripts."""
+    config = blocks("docs/approvals.md")[0]
+    build = 'echo login >form\necho "login form" >"$AYNIG_RESPONSE"'
+    scripts(repo, config, build=build, lint=":", review=":", deploy=":", release=":", rework=":")
+    assert "is right: 4 states" in shell.run("aynig check", repo.path)
+    return repo
+
+
+def test_what_is_asked_and_what_follows_are_in_the_history(shell: Shell, risky: GitRepo) -> None:
+    asked(risky, "Version 1.4\n\naynig: deploy\n", "task/version")
+    asked(risky, "Build the login form\n\naynig: build\n", "task/form")
+    shell.run("aynig run", risky.path)
+    assert "+login" in risky.message("task/form")
+    assert risky.fields("task/form")["proposes"] == "review"
+    shell.run("aynig approve task/version -m 'Looks good'", risky.path, **GRACE)
+    shell.run("aynig approve task/form", risky.path, **GRACE)
+    shell.run("aynig run", risky.path)
+    shown = blocks("docs/approvals.md")[1].splitlines()
+    assert line_of(risky, "task/version") == shown
+    shown = blocks("docs/approvals.md")[2].splitlines()
+    assert line_of(risky, "task/form")[1:] == shown
+
+
+def test_the_ways_to_reply(shell: Shell, risky: GitRepo) -> None:
+    status, *replies = blocks("docs/approvals.md")[3].strip().splitlines()
+    ends = ("done", "failed", "awaiting-approval")
+    assert len(replies) == len(ends)
+    for reply, end in zip(replies, ends, strict=True):
+        asked(risky, "Log in\n\naynig: deploy\n", "task/login")
+        shell.run("aynig run", risky.path)
+        assert "asks for deploy" in shell.run(status, risky.path)
+        shell.run(reply, risky.path)
+        shell.run("aynig run --quiet || true", risky.path)
+        assert risky.state("task/login") == end
+    assert "Longer, please" in risky.message("task/login")
+    risky.git("checkout", "--quiet", "task/login")
+    shell.run(blocks("docs/approvals.md")[4], risky.path)
+    shell.run("aynig run", risky.path)
+    assert risky.state("task/login") == "done"
+
+
+def test_a_signed_approval_counts_and_a_plain_one_does_not(shell: Shell, repo: GitRepo) -> None:
+    (shell.home / ".ssh").mkdir()
+    key = Key.made(shell.home / ".ssh", "id_ed25519")
+    listed = blocks("docs/approvals.md")[6].replace("ssh-ed25519 AAAA...", key.public)
+    signers: dict[str, str | bytes | None] = {".aynig/allowed_signers": listed}
+    repo.commit("signers", files=signers)
+    config = blocks("docs/approvals.md")[5] + "states: {deploy: {risk: high}}\n"
+    scripts(repo, config, deploy=":")
+    asked(repo, "Log in\n\naynig: deploy\n", "task/login")
+    shell.run("aynig run", repo.path)
+    repo.git("checkout", "--quiet", "task/login")
+    shell.run(blocks("docs/approvals.md")[4], repo.path, **GRACE)
+    shell.run("aynig run", repo.path)
+    assert "not signed" in repo.fields("task/login")["refused"]
+    repo.git("checkout", "--quiet", "main")
+    shell.run(blocks("docs/approvals.md")[7], repo.path)
+    shell.run("aynig run", repo.path)
+    assert repo.state("task/login") == "done"
+
+
+def test_a_question_and_what_the_script_is_told_then(shell: Shell, repo: GitRepo) -> None:
+    ask = blocks("docs/approvals.md")[8]
+    scripts(repo, build=f'test "$AYNIG_TRAILER_ANSWER" && cp "$AYNIG_CONTEXT" told && exit\n{ask}')
+    asked(repo, "Build the login form\n\naynig: build\n", "task/login")
+    task = repo.tip("task/login")
+    shell.run("aynig run", repo.path)
+    assert repo.state("task/login") == "awaiting-answer"
+    shell.run("aynig answer task/login -m 8080", repo.path, **GRACE)
+    shell.run("aynig run", repo.path)
+    told = json.loads(repo.git("show", "task/login:told"))
+    shown = json.loads("{" + blocks("docs/approvals.md")[9] + "}")
+    shown["conversation"]["task"] |= {"oid": task, "body": ""}
+    assert told["conversation"] == shown["conversation"]
+
+
+def test_what_only_people_write_is_no_answer_of_a_script(shell: Shell, repo: GitRepo) -> None:
+    scripts(repo, blocks("docs/approvals.md")[10], go='echo "aynig: released" >"$AYNIG_RESPONSE"')
+    shell.run("aynig submit go -b task; aynig run || true", repo.path)
+    assert repo.state("task") == "failed"
+    said = "it wrote `released`, which only people may write"
+    assert said in repo.message("task")
+    assert said in page("docs/approvals.md")
+
+
+def test_a_task_asks_for_a_stricter_level(shell: Shell, repo: GitRepo) -> None:
+    config = blocks("docs/approvals.md")[11]
+    scripts(repo, config, build='echo "aynig: design" >"$AYNIG_RESPONSE"', design=":")
+    shell.run(blocks("docs/approvals.md")[12], repo.path)
+    shell.run("aynig submit build -b easy", repo.path)
+    shell.run("aynig run", repo.path)
+    careful = next(name for name in repo.git("branch", "--format=%(refname:short)").split()
+                   if name not in {"main", "easy"})  # fmt: skip
+    for branch, proposed in ((careful, "design"), ("easy", "done")):
+        assert repo.state(branch) == "awaiting-approval"
+        assert repo.fields(branch)["proposes"] == proposed
+
+
+def test_a_person_is_told(shell: Shell, risky: GitRepo, tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    program = tmp_path / "programs/notify-send"
+    program.write_text(f'#!/bin/sh\n{{ echo "$1 $AYNIG_BRANCH $AYNIG_STATE"; cat; }} >{told}.new\n'
+                       f"mv {told}.new {told}\n")  # fmt: skip
+    program.chmod(0o755)
+    shell.run(blocks("docs/approvals.md")[13], risky.path)
+    asked(risky, "Log in\n\naynig: deploy\n", "task/login")
+    with daemon(risky.path):
+        wait_for(told.exists, what="the command to be run")
+    assert told.read_text().startswith("aynig task/login awaiting-approval\n")
+
+
+# --- docs/limits.md --------------------------------------------------------------------------
+
+
+def test_the_resources_and_places_of_the_page_can_be_read() -> None:
+    ours = parse_workflow(blocks("docs/limits.md")[0].encode(), where="limits.md")
+    assert ours.of("deploy").resources == ("deploy-prod",)
+    assert ours.of("build").limits.concurrent == 4
+    assert ours.limits.concurrent == 8
+
+
+def test_the_higher_priority_goes_first(shell: Shell, repo: GitRepo) -> None:
+    scripts(repo, blocks("docs/limits.md")[2], build=":", hotfix=":")
+    shell.run("aynig submit build -b a && aynig submit hotfix -b b", repo.path)
+    rows = shell.run("aynig run --jobs 1", repo.path).splitlines()
+    assert [row.split()[0] for row in rows[1:3]] == ["b", "a"]
+
+
+def test_what_is_past_its_deadline_is_answered_without_a_script(
+    shell: Shell, repo: GitRepo
+) -> None:
+    scripts(repo, blocks("docs/limits.md")[3], review=": >ran")
+    asked(repo, "Look\n\naynig: review\n", "task")
+    shell.run("aynig run --quiet || true", repo.path)
+    assert repo.state("task") == "failed"
+    assert repo.fields("task")["step"] == "deadline"
+
+
+def test_a_limit_holds_what_has_spent_it(shell: Shell, repo: GitRepo) -> None:
+    spend = "printf 'aynig: build\\naynig: cost-usd: 3\\naynig: tokens-in: 1\\n'"
+    scripts(repo, blocks("docs/limits.md")[4], build=f'{spend} >"$AYNIG_RESPONSE"')
+    shell.run("aynig submit build -b task && aynig run --quiet", repo.path)
+    assert len(line_of(repo, "task")) == 3
+    assert "over-budget" in shell.run("aynig status", repo.path)
+
+
+def test_failures_of_a_state_open_its_breaker(shell: Shell, repo: GitRepo) -> None:
+    scripts(repo, blocks("docs/limits.md")[5], build="exit 1")
+    for number in range(6):
+        shell.run(f"aynig submit build -b t{number}", repo.path)
+    shell.run("aynig run --quiet --jobs 1 || true", repo.path)
+    assert [repo.state(f"t{number}") for number in range(6)].count("failed") == 5
+    assert "breaker" in shell.run("aynig status", repo.path)
+    shell.run("aynig resume --state build && aynig run --quiet || true", repo.path)
+    assert [repo.state(f"t{number}") for number in range(6)].count("failed") == 6
+
+
+# --- docs/loops.md ---------------------------------------------------------------------------
+
+
+def test_the_ways_on_after_the_last_attempt(shell: Shell, repo: GitRepo) -> None:
+    config = "states:\n  build: {retries: {max: 1, backoff: 0}, escalate: help}\n"
+    scripts(repo, config, build="echo x >work\necho 'no such table'\nexit 1")
+    shell.run("aynig submit build -b task/login && aynig run --quiet || true", repo.path)
+    shown = blocks("docs/loops.md")[0].strip().removesuffix("...")
+    assert shown in repo.message("task/login")
+    for line in blocks("docs/loops.md")[1].strip().splitlines():
+        assert repo.state("task/login") == "help"
+        shell.run(line.replace("REV", "task/login~1").replace("STATE", "build"), repo.path)
+        assert repo.state("task/login") == ("canceled" if "cancel" in line else "build")
+        shell.run("aynig run --quiet || true", repo.path)
+
+
+def test_the_loop_of_the_page(shell: Shell, repo: GitRepo) -> None:
+    make: dict[str, str | bytes | None] = {
+        "Makefile": "test:\n\ttest -f built\n",
+        "plan.md": "- [ ] one\n- [ ] two\n",
+    }
+    repo.commit("files", files=make)
+    tick = 'sed -e "s/\\[ \\] $AYNIG_PLAN_ITEM/[x] $AYNIG_PLAN_ITEM/" plan.md >new'
+    build = f": >built\n{tick} && mv new plan.md"
+    scripts(repo, blocks("docs/loops.md")[2], build=build, review=":", needs_help=":")
+    shell.run("aynig submit build -b task && aynig run", repo.path)
+    subjects = line_of(repo, "task")
+    assert subjects[0] == "* review -> done"
+    assert subjects[1].startswith("* build -> review: iteration 2 of 20")
+    assert subjects[2].startswith("* build -> build: iteration 1 of 20")
+
+
+# --- docs/costs.md ---------------------------------------------------------------------------
+
+
+def test_what_is_reported_is_in_the_sums(shell: Shell, repo: GitRepo) -> None:
+    scripts(repo, build=blocks("docs/costs.md")[0])
+    shell.run("aynig submit build -b task/login && aynig run", repo.path)
+    for line in blocks("docs/costs.md")[1].strip().splitlines():
+        # Whatever the date of this machine is.
+        row = shell.run(line.replace("2026", "2020"), repo.path).splitlines()[-1].split()
+        assert row[1] == "1", "one answer"
+        assert {"0.12", "0.120000"} & set(row), row
+        assert "500" in row
