@@ -20,6 +20,7 @@ import pytest
 from aynig.config import parse_workflow
 from aynig.model import ENDED_STATES, HELD_STATES
 from aynig.planfile import parse_plan
+from aynig.workflow import Limits
 from tests.keys import Key
 from tests.stage import daemon
 from tests.test_docs import PAGES, ROOT, page
@@ -673,8 +674,8 @@ def test_a_person_is_told(shell: Shell, risky: GitRepo, tmp_path: Path) -> None:
 def test_the_resources_and_places_of_the_page_can_be_read() -> None:
     ours = parse_workflow(blocks("docs/limits.md")[0].encode(), where="limits.md")
     assert ours.of("deploy").resources == ("deploy-prod",)
-    assert ours.of("build").limits.concurrent == 4
-    assert ours.limits.concurrent == 8
+    assert ours.of("build").limits == Limits(concurrent=4)
+    assert ours.limits == Limits(concurrent=8)
 
 
 def test_the_higher_priority_goes_first(shell: Shell, repo: GitRepo) -> None:
