@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from aynig.errors import RefBusy, RefMoved
+from aynig.errors import RefBusy, RefMoved, Unreachable
 from aynig.lease import lease_name
 from aynig.model import Event, Lease
 from aynig.respond import Answer, land
@@ -45,7 +45,11 @@ class Crowd:
     barrier: threading.Barrier
 
     def race(self, push: Callable[[int, Site], str]) -> str:
-        """What the one winner has pushed; fails unless each other one was told that it lost."""
+        """What the one winner has pushed; fails unless each other one was told that it lost.
+
+        A server on a busy machine resets a connection now and then: who was cut off was told
+        nothing, and has not won for that.
+        """
 
         def attempt(number: int) -> str | Exception:
             self.barrier.wait()
@@ -56,7 +60,7 @@ class Crowd:
 
         ends = list(self.pool.map(attempt, range(len(self.pushers))))
         winners = [end for end in ends if isinstance(end, str)]
-        others = [e for e in ends if not isinstance(e, str | RefMoved | RefBusy)]
+        others = [e for e in ends if not isinstance(e, str | RefMoved | RefBusy | Unreachable)]
         assert not others, others
         assert len(winners) == 1, ends
         return winners[0]
