@@ -18,15 +18,16 @@ from aynig.facts import read_workflow, trusted_tree
 from aynig.family import find_ancestors, find_descendants, room_for_children
 from aynig.git.names import is_ref
 from aynig.git.refs import RefEdit
-from aynig.model import HEADS, Event, Field
+from aynig.model import AWAITING, ENDED_STATES, HEADS, Event, Field
 from aynig.planfile import PlannedTask, parse_plan
 from aynig.policies import kinship
 from aynig.respond import Answer
 from aynig.runs import RunFolder
 from aynig.site import Site, limits_of
 from aynig.text import escape, quote, shorten
+from aynig.thread import REPLIES
 from aynig.trailers import encode
-from aynig.workflow import ChildLimits
+from aynig.workflow import ChildLimits, Workflow
 
 # Of a plan that is longer than may be read, the tasks are counted up to here, in bytes.
 _COUNTED = 32 * 1024 * 1024
@@ -63,13 +64,14 @@ def read_ask(site: Site, event: Event, folder: RunFolder) -> Ask:
     if raw is None or not raw.strip():
         return Ask()
     try:
-        limits = read_workflow(site, trusted_tree(site.repo, site.settings, event)).children
-        return _read(site, event, raw, limits)
+        workflow = read_workflow(site, trusted_tree(site.repo, site.settings, event))
+        return _read(site, event, raw, workflow)
     except (ConfigError, UsageError) as error:
         return Ask(count=1, fault=error.advice)
 
 
-def _read(site: Site, event: Event, raw: bytes, limits: ChildLimits) -> Ask:
+def _read(site: Site, event: Event, raw: bytes, workflow: Workflow) -> Ask:
+    limits = workflow.children
     most, guess = site.settings.message_limit, _count(raw)
     too_many = guess > limits.each + _FAR_BEYOND
     if too_many or len(raw) > most:
@@ -80,6 +82,8 @@ def _read(site: Site, event: Event, raw: bytes, limits: ChildLimits) -> Ask:
     fault = _refusal(site, event, len(tasks), limits)
     if fault:
         return Ask(len(tasks), fault=fault)
+    for task in tasks:
+        _refuse_state(task, workflow)
     branches = {task.name: _branch(event, task) for task in tasks}
     children = [_newborn(site, event, task, branches) for task in tasks]
     _refuse_taken(site, [child.branch for child in children])
@@ -107,6 +111,20 @@ def _refusal(site: Site, event: Event, asked: int, limits: ChildLimits) -> str:
         relatives=sum(1 for _ in find_descendants(site, root)),
         room=room_for_children(site.settings.trailer_limit),
     )
+
+
+def _refuse_state(task: PlannedTask, workflow: Workflow) -> None:
+    """A child that has ended has done nothing, and what only people write no script starts."""
+    if task.state in ENDED_STATES or task.state in AWAITING:
+        raise UsageError(
+            f"{task.source}: a child can't begin as {quote(task.state)}",
+            hint="Name the state that is to be run.",
+        )
+    if task.state in workflow.people_only or task.state in REPLIES:
+        raise UsageError(
+            f"{task.source}: only people may write the state {quote(task.state)}",
+            hint="Name a state that scripts may write.",
+        )
 
 
 # --- one child -----------------------------------------------------------------------------------

@@ -50,6 +50,8 @@ from aynig.text import escape, shorten
 RENEWALS = 0.4
 _SUBJECTS = (b"aynig lease of ", b"aynig deferral of ")
 _REASON_WIDTH = 500
+# Of the keys that say what earlier attempts have cost.
+_BEFORE = "before-"
 # What a deferral may be held by.
 _HOLDS = frozenset(
     {"waiting", "error", "dirty-worktree", "busy", "unwritable", "unreachable", "refused"}
@@ -207,6 +209,7 @@ class Leases:
             roles=self._roles,
             past=past,
             spent=spent,
+            before=spent,
             charged=charged,
             slots=tuple(seat.ref for seat in seats),
         )
@@ -421,6 +424,7 @@ class Leases:
                 *worker_pairs(lease.agent, lease.roles),
                 *attempt_pairs(lease.past),
                 *spent_pairs(lease.spent),
+                *((f"{_BEFORE}{key}", value) for key, value in spent_pairs(lease.before)),
                 *([("charged", written(lease.charged))] if lease.charged else []),
                 *([("slots", " ".join(lease.slots))] if lease.slots else []),
                 # Two equal claims in one second would be the same object, and both would succeed.
@@ -466,6 +470,13 @@ def _to_lease(name: str, record: Record) -> Lease:
         roles=roles,
         past=attempts_of(fields),
         spent=spent_of(fields),
+        before=spent_of(
+            {
+                key.removeprefix("before-"): fields[key]
+                for key in fields
+                if key.startswith("before-")
+            }
+        ),
         charged=unwritten(fields.get("charged", "")),
         slots=tuple(fields.get("slots", "").split()),
     )

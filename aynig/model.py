@@ -335,8 +335,10 @@ class Lease:
     agent: str = ""
     roles: tuple[str, ...] = ()
     past: tuple[Attempt, ...] = ()
-    # What this commit has cost so far, all attempts together, as far as it was told.
+    # What this commit has cost so far, all attempts together, as far as it was told; and what of
+    # that the attempts before this one have.
     spent: tuple[Field, ...] = ()
+    before: tuple[Field, ...] = ()
     # The agent of the workflow that it is run for, whose limits count; empty for none.
     charged: str = ""
     # The slot refs that it has.

@@ -127,7 +127,8 @@ def _spent(site: Site, lease: Lease) -> tuple[Field, ...]:
     folder = site.archive.find(lease.run)
     if folder is None:
         return lease.spent
-    return fields_of(total(told, read_on(folder.usage, Tally()).ended().usage))
+    before, _ = read_usage(lease.before)
+    return fields_of(total(told, before + read_on(folder.usage, Tally()).ended().usage))
 
 
 def _kept_answer(site: Site, lease: Lease) -> tuple[str, str]:

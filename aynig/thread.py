@@ -90,7 +90,7 @@ def _after_person(before: Thread, commit: Told) -> Thread:
         return before
     if commit.statement.value("retry-of") is not None:
         before = replace(before, settled=before.settled - before.lately)
-    same = commit.statement.state == before.ran and commit.statement.value("resumes") is None
+    same = commit.statement.state == before.ran
     return replace(
         before,
         iterations=before.iterations if same else 0,

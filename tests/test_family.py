@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 
 import pytest
@@ -252,3 +253,14 @@ def test_the_files_of_children_may_stay_out_of_what_their_commits_go_into(
     assert stage.repo.state("big") == "collect"
     assert parents_of(stage.repo, "big") == [start, one, two]
     assert stage.repo.git("show", "big:base") == "base"
+
+
+@pytest.mark.parametrize("state", ["done", "failed", "released", "approved", "awaiting-approval"])
+def test_a_child_begins_in_no_state_that_has_ended_or_is_for_people(
+    stage: Stage, state: str
+) -> None:
+    split = f"{sys.executable} -m aynig child {state} --name one -m x"
+    parent(stage, f"people-only: [released]\n{config()}", state="split", split=split)
+    stage.run()
+    assert stage.repo.state("big") == "failed"
+    assert not stage.repo.tip("big-one")

@@ -297,3 +297,19 @@ def test_the_answer_to_a_question_is_heard_once_and_the_prompt_stays(stage: Stag
     assert stage.repo.state("task") == "gave-up"
     asked = stage.repo.git("show", "task:asked").split("\n")
     assert asked == ["Paint it.", "8080", "Paint it.", "Paint it."]
+
+
+def test_who_resumes_a_loop_does_not_begin_it_again(stage: Stage) -> None:
+    stage.task(
+        "true",
+        config=config(
+            "promise: X, max-iterations: 2, on-limit: over",
+            "    breaker: {no-change: 1, pause: 1h}\n",
+        ),
+    )
+    stage.run()
+    assert stage.status().hold == "breaker"
+    assert aynig("resume", "task") == 0
+    stage.run()
+    assert stage.repo.state("task") == "over"
+    assert iterations(stage) == [("1/2", "again"), ("2/2", "limit")]

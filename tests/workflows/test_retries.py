@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
 
 from tests.stage import Stage, aynig
+from tests.world import aynig as program
 from tests.world import wait_for
 
 # Fails until it has been started so often; counts beside the repository, where nothing is reset.
@@ -128,3 +130,14 @@ def test_an_attempt_that_is_drained_forgets_nothing_of_those_before(
         stage.repo.fields(stage.repo.tip("task"))["failed-attempt"]
         == "1: failure: exit 3: attempt 1"
     )
+
+
+@pytest.mark.usefixtures("counted")
+def test_what_runs_have_spent_that_were_killed_with_their_runner_is_added_up(stage: Stage) -> None:
+    script = 'echo "cost-usd: 1" >>"$AYNIG_USAGE"; [ $n = 4 ] || kill -9 $PPID'
+    stage.task(COUNTING + script, config=config("{max: 0}"))
+    for _ in range(3):
+        assert program("run", cwd=stage.repo.path).returncode == -signal.SIGKILL
+    stage.run()
+    fields = stage.repo.fields(stage.repo.tip("task"))
+    assert (fields[""], fields["cost-usd"], fields["attempt"]) == ("done", "4", "4")
