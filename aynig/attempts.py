@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from aynig.model import Attempt, Field
+from aynig.model import CRASHED, Attempt, Field
 from aynig.text import escape, shorten
 from aynig.usage import KEYS
 
@@ -68,6 +68,14 @@ def spent_of(fields: Mapping[str, str]) -> tuple[Field, ...]:
 
 # One that only the number is left of.
 FORGOTTEN = Attempt("failure", True, "", 0.0, "")
+
+
+def after_crash(past: Sequence[Attempt], ended: float) -> tuple[Attempt, ...]:
+    """The attempts when the runner of the last one is dead, or was cut off for a whole lease time.
+
+    Whether it has changed anything nobody knows: what it left may be found later.
+    """
+    return (*past, Attempt(CRASHED, True, "", ended, "its runner died while it ran"))
 
 
 def attempt_fields(past: Sequence[Attempt]) -> list[Field]:

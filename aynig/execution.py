@@ -52,6 +52,7 @@ from aynig.model import RESCUES, Attempt, Deferral, Field, Lease, Plan, RunResul
 from aynig.onbranch import read_working
 from aynig.oversight import fault_of_answer, identity_of, ruled
 from aynig.policies import retries
+from aynig.policies.crashes import failures_in
 from aynig.prompts import prompted
 from aynig.pulse import Pulse
 from aynig.renewal import Renewal
@@ -479,7 +480,7 @@ class Execution:
         verdict = retries.judge(
             plan.settings.retries,
             ending,
-            len(plan.past),
+            failures_in(plan.past),
             _asked_delay(left),
             retries.chance_of(plan.event.origin, plan.attempt),
         )

@@ -6,6 +6,7 @@ import functools
 from dataclasses import dataclass, replace
 
 from aynig.approvals import Trusted
+from aynig.attempts import after_crash
 from aynig.config import parse_workflow
 from aynig.dialects import by_name
 from aynig.errors import AynigError, ConfigError, RepositoryError
@@ -103,6 +104,8 @@ def gather(site: Site, event: Event) -> Grounds:
     ours = lease is not None and lease.trigger == event.oid
     before = deferral or (lease if ours else None)
     past = before.past if before is not None else ()
+    if live is None and isinstance(before, Lease):
+        past = after_crash(past, float(before.time))
     runnable = isinstance(script, Script)
     case = Case(
         event,

@@ -195,11 +195,15 @@ class Thread:
     overdue: bool = False
 
 
+# How an attempt ended of which nobody saw the end.
+CRASHED = "crash"
+
+
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """A run of a commit that failed and was to be repeated."""
 
-    # A word of `workflow.ENDINGS`.
+    # A word of `workflow.ENDINGS`, or `CRASHED`.
     ending: str
     # Did it change any file?
     changed: bool

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from aynig import verify
+from aynig.attempts import after_crash
 from aynig.beside import mend
 from aynig.doorbell import sweep as sweep_doorbells
 from aynig.errors import AynigError, LeaseLost, WaitUntil
@@ -109,8 +110,11 @@ def _bury(site: Site, lease: Lease) -> Leftover | None:
     killed = site.end_scripts(lease.run)
     lease = replace(lease, spent=_spent(site, lease))
     try:
-        # Free at once, and yet the next attempt is not the first: one that kills its runner shows.
         answer, kept = _kept_answer(site, lease)
+        if not answer:
+            # Free at once, and yet the next attempt is not the first: one that kills its runner
+            # shows.
+            lease = replace(lease, past=after_crash(lease.past, site.leases.now()))
         site.leases.defer(lease, 0.0, "its runner died", answer=answer, kept=kept)
     except LeaseLost:
         # Another runner was faster, or had been long before we looked.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from aynig import dialects
 from aynig.answer import SUBJECT_WIDTH, Verdict, exit_status
-from aynig.attempts import MOST_TOLD
+from aynig.attempts import MOST_TOLD, attempt_fields
 from aynig.dialects import DEFAULT_LIMITS, DIALECTS, Dialect, Limits, by_name
 from aynig.errors import GitFailed, RefMoved, UserError, WaitUntil
 from aynig.git.checkouts import DirtyWorktree, find_checkout
@@ -129,6 +129,9 @@ def write_step(repo: Repo, plan: Plan, lease: Lease, step: Step, *, executed_by:
             Field("runner", lease.holder.runner),
             Field("executed-by", executed_by),
             Field("step", step.kind),
+            # What was tried at this commit has no other answer to be told and to be paid by.
+            *attempt_fields(plan.past),
+            *plan.spent,
         ],
         _foreign(step.trailers),
         shorten(f"{subject}: {step.subject}" if step.subject else subject, SUBJECT_WIDTH),

@@ -16,10 +16,10 @@ from aynig.breakers import run_of
 from aynig.errors import ConfigError, RepositoryError
 from aynig.family import children_ruling, kin_hold, parent_ruling, proposal_ruling
 from aynig.git.scenarios import Origin, find_scenarios
-from aynig.model import Attempt, Event, Hold, Lease, Step
+from aynig.model import CRASHED, Attempt, Event, Hold, Lease, Step
 from aynig.places import find_seats, wanted
 from aynig.plan import FIRST_RECHECK
-from aynig.policies import breaker, deadline, dependencies, resources
+from aynig.policies import breaker, crashes, deadline, dependencies, resources
 from aynig.policies.breaker import Streak
 from aynig.policies.deadline import Course
 from aynig.site import Site
@@ -85,11 +85,18 @@ def streak(case: Case) -> Streak:
     unchanged = thread.unchanged if same else 0
     failure, failures = (thread.failure, thread.failures) if same else ("", 0)
     for attempt in past:
-        unchanged = 0 if attempt.changed else unchanged + 1
+        if attempt.ending != CRASHED:
+            unchanged = 0 if attempt.changed else unchanged + 1
         text = attempt.text.partition("\n")[0]
         failure, failures = text, failures + 1 if text == failure else 1
     last = past[-1].time if past else float(case.event.time)
     return Streak(unchanged, failures, failure, last)
+
+
+def _kills_its_runners(site: Site, case: Case) -> Ruling | None:
+    event = case.event
+    autonomy = case.thread.autonomy or case.workflow.autonomy
+    return crashes.judge(case.past, case.settings, event.branch, event.origin, autonomy, case.now)
 
 
 def _is_canceled_with_its_parent(site: Site, case: Case) -> Ruling | None:
@@ -191,6 +198,7 @@ _FIRST: tuple[Question, ...] = (
 )
 # Of a run that could start now.
 _LAST: tuple[Question, ...] = (
+    _kills_its_runners,
     _dependencies,
     _approval,
     _has_its_judges,

@@ -48,7 +48,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("policies.joining",),
     (
         "policies.kinship", "policies.supervising", "policies.resources", "policies.priority",
-        "policies.deadline", "plan",
+        "policies.deadline", "policies.crashes", "plan",
     ),
     ("lease", "presence", "renewal", "sync"),
     ("pulse", "turns", "ledger"),

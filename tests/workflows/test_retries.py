@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from aynig.policies import crashes
 from tests.stage import Stage, aynig
 from tests.world import aynig as program
 from tests.world import wait_for
@@ -16,6 +19,8 @@ COUNTING = """
 n=$(cat "$COUNT" 2>/dev/null || echo 0); n=$((n + 1)); echo $n >"$COUNT"
 echo "attempt $AYNIG_ATTEMPT"
 """
+
+ONE_MORE = "{max: 1, backoff: 10ms}"
 
 
 def config(retries: str, more: str = "") -> str:
@@ -134,10 +139,70 @@ def test_an_attempt_that_is_drained_forgets_nothing_of_those_before(
 
 @pytest.mark.usefixtures("counted")
 def test_what_runs_have_spent_that_were_killed_with_their_runner_is_added_up(stage: Stage) -> None:
-    script = 'echo "cost-usd: 1" >>"$AYNIG_USAGE"; [ $n = 4 ] || kill -9 $PPID'
+    script = 'echo "cost-usd: 1" >>"$AYNIG_USAGE"; [ $n = 3 ] || kill -9 $PPID'
     stage.task(COUNTING + script, config=config("{max: 0}"))
-    for _ in range(3):
+    for _ in range(2):
         assert program("run", cwd=stage.repo.path).returncode == -signal.SIGKILL
     stage.run()
     fields = stage.repo.fields(stage.repo.tip("task"))
-    assert (fields[""], fields["cost-usd"], fields["attempt"]) == ("done", "4", "4")
+    assert (fields[""], fields["cost-usd"], fields["attempt"]) == ("done", "3", "3")
+
+
+# The program, but nothing waits after a crash.
+AT_ONCE = """
+from aynig.policies import crashes
+from aynig.cli.main import main
+crashes.FIRST_DELAY = 0.0
+main(["run"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "state"),
+    [("", "failed"), ("    on-failure: mend\n", "mend"), ("    escalate: look\n", "look")],
+)
+def test_a_script_that_kills_its_runner_is_not_started_for_ever(
+    stage: Stage, counted: Path, more: str, state: str
+) -> None:
+    script = COUNTING + 'echo "cost-usd: 1" >>"$AYNIG_USAGE"; kill -9 $PPID'
+    task = stage.task(script, config=config("{max: 1}", more))
+    for _ in range(crashes.MOST):
+        assert run_at_once(stage) == -signal.SIGKILL
+    assert run_at_once(stage) in (0, 1)
+    answer = stage.repo.tip("task")
+    assert stage.repo.git("rev-parse", f"{answer}~") == task
+    assert counted.read_text() == f"{crashes.MOST}\n"
+    fields = stage.repo.fields(answer)
+    assert (fields[""], fields["step"], fields["cost-usd"]) == (state, "crashes", "10")
+    assert fields["failure"] == "its runner died 10 times while it ran"
+    assert fields["failed-attempt"] == "10: crash: its runner died while it ran"
+    stage.assert_unharmed()
+
+
+def run_at_once(stage: Stage) -> int:
+    done = subprocess.run(
+        [sys.executable, "-c", AT_ONCE], cwd=stage.repo.path, capture_output=True, check=False
+    )
+    return done.returncode
+
+
+def test_after_the_third_crash_a_task_waits_for_its_time(stage: Stage, counted: Path) -> None:
+    stage.task(COUNTING + "kill -9 $PPID")
+    for _ in range(crashes.AT_ONCE):
+        assert program("run", cwd=stage.repo.path).returncode == -signal.SIGKILL
+    assert program("run", cwd=stage.repo.path).returncode == 0
+    row = stage.status()
+    assert (row.hold, row.detail.partition(" in ")[0]) == (
+        "waiting",
+        "its runner died 3 times: attempt 4",
+    )
+    assert counted.read_text() == "3\n"
+
+
+def test_a_crash_is_no_attempt_that_retries_count(stage: Stage, counted: Path) -> None:
+    stage.task(COUNTING + "[ $n = 1 ] && kill -9 $PPID; [ $n = 3 ]", config=config(ONE_MORE))
+    assert program("run", cwd=stage.repo.path).returncode == -signal.SIGKILL
+    with stage.live():
+        answer = stage.wait_for_state("done")
+    assert counted.read_text() == "3\n"
+    assert stage.repo.fields(answer)["attempt"] == "3"
