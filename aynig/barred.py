@@ -1,20 +1,48 @@
-"""What the remote said when no task could be claimed there, kept for whoever asks for the status.
+"""No task could be claimed on the remote: who tries again, and what tells it to people.
 
-Nothing can be written on such a remote, so the note lies in our copy of it. Nothing is decided by
-it; the next task that is claimed takes it away.
+Nothing can be written on such a remote, so a note for whoever asks for the status lies in our copy
+of it. Nothing is decided by that; the next task that is claimed takes it away.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import random
 import time
+from dataclasses import dataclass
 
 from aynig.durations import format_duration
 from aynig.git.disk import read_small, write_whole
 from aynig.model import Hold
+from aynig.plan import FIRST_RECHECK
 from aynig.site import Site
 from aynig.text import escape
+
+
+@dataclass
+class Bar:
+    """The remote took no lease of ours at the last try: one task at a time tries again, ever less
+    often, and not each of a thousand by itself."""
+
+    delay: float = 0.0
+    until: float = 0.0
+    # The task that tries.
+    trying: str = ""
+
+    def put(self, ref: str, longest: float) -> None:
+        if self.delay and ref != self.trying:
+            return
+        self.delay = min(self.delay * 2, longest) or 2 * FIRST_RECHECK
+        self.until = time.monotonic() + self.delay * random.uniform(1.0, 1.5)
+        self.trying = ""
+
+    def lift(self) -> None:
+        self.delay, self.trying = 0.0, ""
+
+    @property
+    def holds(self) -> bool:
+        return bool(self.delay) and (bool(self.trying) or time.monotonic() < self.until)
 
 
 def note(site: Site, hold: Hold) -> None:

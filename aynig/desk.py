@@ -5,40 +5,36 @@ Nothing here must survive: a desk is built anew from the refs at every start.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import math
 import random
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
-from aynig import barred, notices
+from aynig import barred, notices, rechecks
+from aynig.barred import Bar
 from aynig.ending import Finished, Pending
-from aynig.errors import AynigError, RepositoryError, as_unwritable, hold_word, told
+from aynig.errors import AynigError, as_unwritable, hold_word, told
 from aynig.execution import Started
 from aynig.executors import Control
 from aynig.executors.summons import Summon, Summons
 from aynig.facts import level_of, trusted_commit
-from aynig.family import CANCELED
 from aynig.git.snapshot import RefReader
-from aynig.held import OF_OTHER_TASKS, Held, HeldTasks
-from aynig.model import AWAITING, BREAKERS, ENDED_STATES, HEADS, Hold, RefChange
+from aynig.held import Held, HeldTasks
+from aynig.model import AWAITING, BREAKERS, ENDED_STATES, Hold
 from aynig.notices import Observer
 from aynig.places import free_slots
 from aynig.plan import FIRST_RECHECK, LONGEST_RECHECK
-from aynig.policies import priority, setback
+from aynig.policies import priority
 from aynig.policies.contention import Contention
 from aynig.policies.priority import Rank
 from aynig.policies.resources import RECHECK
 from aynig.reconcile import Barred, Outcome, Outrun, Reconciler
-from aynig.scan import Tip
+from aynig.releasing import Releases
 from aynig.site import Site
 from aynig.sync import Sync
 from aynig.turns import Lines, Turns
+from aynig.underway import Active, UnderWay
 
-# Holds that say when they end.
-_TIMED = frozenset({"waiting", "breaker", "over-budget"})
 # Holds that only a person ends, and is called for.
 _OF_PEOPLE = frozenset({*AWAITING, "stalled"})
 # Holds that end by themselves, and soon: another runner at the same commit, a lock.
@@ -63,57 +59,6 @@ _OF_THE_REPOSITORY = frozenset({"error", "unreadable", "unwritable", "unreachabl
 _OF_LEASES = frozenset(
     {"running", "copy", "busy", "waiting", "error", "refused", "broken", "breaker"}
 )
-# So many commits below a tip are looked through for those that are waited for.
-_FAR_BELOW = 64
-# How long a hold is at most, in seconds, where another look at the task asks the remote something.
-_LONGEST = {
-    "unreachable": 60.0,
-    "refused": setback.REFUSED_DELAY,
-    "unwritable": 30.0,
-    "busy": 30.0,
-}
-
-
-@dataclass
-class _Active:
-    """A branch that a thread is at work on."""
-
-    control: Control
-    # What the branch pointed at when the work was given out.
-    oid: str
-    # How many changes of branches there had been by then.
-    changes: int = 0
-    # The commit that a script was started for; empty before that.
-    trigger: str = ""
-    # False also where an answer that waits is tried again.
-    has_script: bool = False
-    # See `Started`.
-    keeps: Callable[[str | None], bool] | None = None
-
-
-@dataclass
-class _Bar:
-    """The remote took no lease of ours at the last try: one task at a time tries again, ever less
-    often, and not each of a thousand by itself."""
-
-    delay: float = 0.0
-    until: float = 0.0
-    # The task that tries.
-    trying: str = ""
-
-    def put(self, ref: str, longest: float) -> None:
-        if self.delay and ref != self.trying:
-            return
-        self.delay = min(self.delay * 2, longest) or 2 * FIRST_RECHECK
-        self.until = time.monotonic() + self.delay * random.uniform(1.0, 1.5)
-        self.trying = ""
-
-    def lift(self) -> None:
-        self.delay, self.trying = 0.0, ""
-
-    @property
-    def holds(self) -> bool:
-        return bool(self.delay) and (bool(self.trying) or time.monotonic() < self.until)
 
 
 Work = Callable[[], Outcome]
@@ -153,16 +98,12 @@ class Desk:
         self._turn = 0
         self._next_call = 0.0
         self._closings = RefReader(site.repo.common_dir, (BREAKERS,))
-        self._active: dict[str, _Active] = {}
+        self._active = UnderWay(site)
         self._held = HeldTasks()
+        self._releases = Releases(site, self._held, self._active, self._enqueue)
         self._pending: dict[str, Pending] = {}
-        # Counts changes of branches; the last one of each, as long as work is under way.
-        self._changes = 0
-        self._changed: dict[str, int] = {}
         # The last hold of a branch: told of once, and looked at again ever less often.
         self._last_hold: dict[str, Held] = {}
-        # What branches of other repositories pointed at, as far as tasks wait for them.
-        self._seen_elsewhere: dict[str, str | None] = {}
         self._contention = Contention()
         self._summons = Summons(
             site.settings.notify,
@@ -172,7 +113,7 @@ class Desk:
         )
         self._trusted: str | None = None
         self._gone = False
-        self._bar = _Bar()
+        self._bar = Bar()
 
     # --- looking -----------------------------------------------------------------------------
 
@@ -227,8 +168,8 @@ class Desk:
         for change in changes:
             self._take_change(change.ref, change.new, first=first)
         if not first:
-            self._free_others(changes)
-        self._mind_elsewhere()
+            self._releases.of_changes(changes)
+        self._releases.from_elsewhere()
         self._call_waiting()
         self._mind_breakers()
         self._mind_trust()
@@ -241,9 +182,7 @@ class Desk:
         return there
 
     def _take_change(self, ref: str, oid: str | None, *, first: bool) -> None:
-        active = self._active.get(ref)
-        if active is not None and active.trigger not in ("", oid):
-            self._stop_if_moved(ref, active)
+        self._active.take_change(ref, oid)
         self._held.pop(ref)
         self._lines.leave(ref)
         if ref in self._pending:
@@ -251,147 +190,23 @@ class Desk:
             self._enqueue(ref)
         tip = self.site.scan.tip(ref)
         if tip is not None and not first:
-            self._tell_kin(ref, tip)
+            self._releases.of_kin(ref, tip)
         if tip is None or (not tip.state and not tip.fault):
             self._last_hold.pop(ref, None)
             self._lines.leave(ref)
             self._turns.pop(ref, None)
             return
-        if (tip.actionable or not first) and not self._is_answer_of(active, tip.oid):
+        if (tip.actionable or not first) and not self._active.has_answered(ref, tip.oid):
             self._observe(notices.of_event(self.site, ref, tip))
         # One that can't even be read has no time; to pass that over would look like success.
         is_news = tip.fault and (not first or not tip.time)
         if (tip.actionable or is_news) and (self._follow or first):
             self._enqueue(ref)
 
-    def _is_answer_of(self, active: _Active | None, oid: str) -> bool:
-        """Was this landed by a run of ours that is about to say so?"""
-        if active is None or not active.trigger:
-            return False
-        try:
-            statement = self.site.read(self.site.repo.commit(oid).message)
-        except RepositoryError:
-            return False
-        return statement is not None and statement.value("answers") == active.trigger
-
-    def _free_others(self, changes: Iterable[RefChange]) -> None:
-        """Look again at tasks that depend on another, where one may have ended or appeared."""
-        for change in changes:
-            if change.old is not None:
-                self._free_copies(change.old)
-            tip = self.site.scan.tip(change.ref)
-            over = change.old is None or tip is None or tip.state in ENDED_STATES
-            self._free(change.ref, over=over)
-            self._free_those_below(change)
-
-    def _free(self, ref: str, *, over: bool) -> None:
-        """A branch has changed; `over`: who waits for its end is to look at it."""
-        self._changes += 1
-        self._changed[ref] = self._changes
-        for other in self._held.waiting_for(ref, over=over):
-            self._enqueue(other)
-        for other in self._held.waiting_for_any() if over else ():
-            self._enqueue(other)
-
-    def _is_outdated(self, hold: Hold, begun: int) -> bool:
-        """May what ends a hold have happened while the task was looked at?"""
-        if hold.word not in OF_OTHER_TASKS and not hold.on:
-            return False
-        if hold.on is None or any(not key.startswith("refs/") for key in hold.on):
-            return self._changes > begun and hold.until is None
-        return any(self._changed.get(key, 0) > begun for key in hold.on)
-
-    def _free_those_below(self, change: RefChange) -> None:
-        """A branch that is new, or was set elsewhere, may lie on commits that are waited for.
-
-        What lies below the tip of another branch was there before.
-        """
-        pending, seen = [change.new], set[str | None]()
-        while pending and self._held.commits:
-            oid = pending.pop()
-            if oid is None or oid == change.old or oid in seen:
-                continue
-            seen.add(oid)
-            found = self._held.waiting_for(oid)
-            if len(seen) > _FAR_BELOW:
-                # Too far to look: all of them are asked.
-                pending.clear()
-                found = [
-                    ref for key in [*self._held.commits] for ref in self._held.waiting_for(key)
-                ]
-            for ref in found:
-                self._enqueue(ref)
-            # Who waits for something further down waits for this commit too.
-            if not found and not self.site.scan.branches_at(oid) - {change.ref}:
-                with contextlib.suppress(RepositoryError):
-                    pending += self.site.repo.commit(oid).parents
-
-    def _mind_elsewhere(self) -> None:
-        """Tasks that wait for branches of other repositories, of whose changes no look tells."""
-        for name in self._held.elsewhere:
-            known, before = name in self._seen_elsewhere, self._seen_elsewhere.get(name)
-            oid = self._seen_elsewhere[name] = self.site.upstream.elsewhere.oid(name)
-            # Where it was not looked at before, it may have changed since the task was held.
-            if not known or before != oid:
-                for ref in self._held.waiting_for(name):
-                    self._enqueue(ref)
-
     @property
     def looks_elsewhere(self) -> bool:
         """Does anything wait for a branch of another repository?"""
         return bool(self._held.elsewhere)
-
-    def _tell_kin(self, ref: str, tip: Tip) -> None:
-        """A parent that waits is looked at again for any of its children, also for one that it did
-        not know of; the children of one that is canceled are at once, and their scripts stopped."""
-        if tip.parent and self._concerns_parent(ref, tip):
-            self._enqueue(HEADS + tip.parent)
-        if tip.state != CANCELED:
-            return
-        for child in self.site.scan.children(ref):
-            active = self._active.get(child)
-            if active is not None:
-                active.control.stop("canceled")
-            known = self.site.scan.tip(child)
-            if known is not None and known.actionable:
-                self._enqueue(child)
-
-    def _concerns_parent(self, ref: str, tip: Tip) -> bool:
-        """Does a parent have to look at a child? One that is looked at right now may be too late
-        to see it."""
-        parent = HEADS + tip.parent
-        held = self._held.get(parent)
-        if held is None:
-            return parent in self._active and tip.state in ENDED_STATES
-        if held.hold.word not in OF_OTHER_TASKS:
-            return False
-        return tip.state in ENDED_STATES or held.hold.on is None or ref not in held.hold.on
-
-    def _free_copies(self, oid: str) -> None:
-        """One of several branches at a commit has moved on: the others may say why they wait."""
-        for ref in self._held.copies_of(oid):
-            self._enqueue(ref)
-
-    def _stop_if_moved(self, ref: str, active: _Active) -> None:
-        """End a run whose answer can't land any more: the new tip is what counts.
-
-        The branch itself is asked: a look may be older than what the run was started for, where
-        several runners carry one chain on.
-        """
-        with contextlib.suppress(RepositoryError):
-            tip = self.site.repo.read_ref(ref)
-            if tip != active.trigger and not (active.keeps is not None and active.keeps(tip)):
-                active.control.stop("canceled" if self._is_canceled(tip) else "moved")
-
-    def _is_canceled(self, oid: str | None) -> bool:
-        """Does this tip say that the task was canceled? Anything else has only moved the branch."""
-        if oid is None:
-            return False
-        try:
-            statement = self.site.read(self.site.repo.commit(oid).message)
-        except RepositoryError:
-            return False
-        return statement is not None and statement.state == "canceled"
 
     def _mind_breakers(self) -> None:
         """A person may have closed that of a state."""
@@ -448,7 +263,7 @@ class Desk:
     def next_work(self) -> tuple[str, Work] | None:
         """The next branch that can be worked on now, and what to call in a thread for it."""
         if not self._active:
-            self._changed.clear()
+            self._releases.forget()
         if self._contention.until:
             return self.next_landing()
         # Runners that look at the same queue begin at different branches.
@@ -469,7 +284,7 @@ class Desk:
                 control = Control()
                 if self._bar.delay:
                     self._bar.trying = ref
-                self._active[ref] = _Active(control, tip.oid, self._changes)
+                self._active.put(ref, Active(control, tip.oid, self._releases.changes))
                 return ref, functools.partial(self._reconciler.reconcile, ref, control)
         return None
 
@@ -485,23 +300,17 @@ class Desk:
     def _land(self, ref: str) -> Work:
         pending = self._pending.pop(ref)
         oid = pending.plan.event.oid
-        self._active[ref] = _Active(Control(), oid, self._changes, oid)
+        self._active.put(ref, Active(Control(), oid, self._releases.changes, oid))
         return functools.partial(self._reconciler.finish, pending)
 
     def started(self, started: Started) -> None:
         """A script is about to start; called from the thread of the run."""
-        active = self._active.get(started.plan.event.ref)
-        if active is not None:
-            active.trigger = started.plan.event.oid
-            active.has_script = True
+        if self._active.begin(started):
             self._contention = Contention()
             # There is a lease, so the others may try again, however long this one takes.
             self._bar.lift()
             if self.sync is not None:
                 barred.forget(self.site)
-            active.keeps = started.keeps
-            # It may have moved before there was a run that the look could have ended.
-            self._stop_if_moved(started.plan.event.ref, active)
         self._observe(notices.of_start(self.site, started))
 
     @property
@@ -548,13 +357,13 @@ class Desk:
 
     def collect(self, ref: str, outcome: Outcome | BaseException) -> None:
         """Take in how the work on a branch ended."""
-        active = self._active.pop(ref, None)
+        active = self._active.pop(ref)
         self._called.pop(ref, None)
         if active is not None and active.has_script:
             self._turns[ref] = self._turn = self._turn + 1
         oid = (active.trigger or active.oid) if active is not None else ""
         if isinstance(outcome, Barred) and self.sync is not None:
-            self._bar.put(ref, _LONGEST[outcome.word])
+            self._bar.put(ref, rechecks.LONGEST[outcome.word])
             barred.note(self.site, outcome)
         elif ref == self._bar.trying:
             # It never came to the question: another one asks it.
@@ -568,7 +377,7 @@ class Desk:
             self._hold(ref, oid, Hold(_word(error), told(error), time.time() + FIRST_RECHECK))
         elif isinstance(outcome, Hold):
             self._hold(ref, oid, outcome)
-            if active is not None and self._is_outdated(outcome, active.changes):
+            if active is not None and self._releases.is_outdated(outcome, active.changes):
                 self._enqueue(ref)
         elif isinstance(outcome, Pending):
             self._pending[ref] = outcome
@@ -591,20 +400,20 @@ class Desk:
         if finished.deferral is not None:
             deferral = finished.deferral
             hold = Hold("waiting", deferral.reason, deferral.not_before)
-            due = time.monotonic() + deferral.seconds
-            ends = _on_our_clock(finished.plan.deadline)
-            held = Held(hold, finished.plan.event.oid, 0.0, due, ends)
+            held = rechecks.held_until(
+                hold, finished.plan.event.oid, deferral.seconds, finished.plan.deadline
+            )
             self._last_hold[ref] = held
             self._held.put(ref, held)
             return
-        self._free_copies(finished.plan.event.origin)
+        self._releases.of_copies(finished.plan.event.origin)
         tip = self.site.scan.tip(ref)
         if finished.answer is not None and tip is not None:
-            self._tell_kin(ref, tip)
+            self._releases.of_kin(ref, tip)
             self._welcome(edit.ref for edit in finished.answer.along)
         ended = finished.answer is not None and finished.answer.state in ENDED_STATES
         if finished.answer is not None:
-            self._free(ref, over=ended)
+            self._releases.of_branch(ref, over=ended)
         if not ended and finished.ending != "drained" and self._follow:
             self._enqueue(ref)
 
@@ -621,19 +430,8 @@ class Desk:
     def _hold(self, ref: str, oid: str, hold: Hold) -> None:
         before = self._last_hold.get(ref)
         known = before is not None and (before.oid, before.hold.word) == (oid, hold.word)
-        delay = FIRST_RECHECK
-        if known and before is not None:
-            remote = self.sync is not None
-            longest = _LONGEST.get(hold.word, LONGEST_RECHECK) if remote else LONGEST_RECHECK
-            delay = min(before.delay * 2, longest) or FIRST_RECHECK
-        due = None
-        if hold.until is not None and not hold.places:
-            # A task that asked for a time gets that time; anything else is looked at ever less.
-            wait = hold.until - time.time() if hold.word in _TIMED else delay
-            if self.sync is not None:
-                wait *= random.uniform(1.0, 1.5)
-            due = time.monotonic() + max(wait, 0.0)
-        held = Held(hold, oid, delay, due, _on_our_clock(hold.deadline))
+        remote = self.sync is not None
+        held = rechecks.held_for(hold, oid, before if known else None, remote=remote)
         self._last_hold[ref] = held
         if not known and hold.word != "ended":
             tip = self.site.scan.tip(ref)
@@ -676,12 +474,11 @@ class Desk:
     @property
     def scripts(self) -> int:
         """How many scripts are under way, those whose answer is about to land included."""
-        return sum(active.has_script for active in list(self._active.values()))
+        return self._active.scripts
 
     def drain(self, grace: float | None) -> None:
         """Tell every script that is under way to come to its end."""
-        for active in list(self._active.values()):
-            active.control.stop("drained", grace)
+        self._active.drain(grace)
 
     def hurry(self, grace: float) -> None:
         """Have no patience with a remote that does not answer, once `grace` seconds are over."""
@@ -707,11 +504,6 @@ class Desk:
                 continue
             self._observe(notices.of_finish(self.site, finished))
         self._pending.clear()
-
-
-def _on_our_clock(end: float | None) -> float:
-    """A time in seconds since the epoch on the monotonic clock; infinity for none."""
-    return math.inf if end is None else time.monotonic() + max(end - time.time(), 0.0)
 
 
 def _word(error: BaseException) -> str:

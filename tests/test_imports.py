@@ -67,6 +67,8 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("prompts", "ending", "workplace"),
     ("execution", "stepping", "story"),
     ("reconcile", "notices", "recover"),
+    ("underway", "rechecks"),
+    ("releasing",),
     ("desk",),
     ("outlook",),
     ("daemon",),
