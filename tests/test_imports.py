@@ -23,7 +23,8 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("configvalues",),
     ("configplaces",),
     ("policyconfig", "usage"),
-    ("usagefile", "dialects", "config", "settings", "wakerequest"),
+    ("usagefile", "dialects", "config", "settingkinds", "wakerequest"),
+    ("settings",),
     (
         "git.command", "git.disk", "git.indexfile", "git.inert", "git.names", "git.patience",
         "git.reffiles", "git.versions",
