@@ -29,6 +29,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "git.command", "git.disk", "git.indexfile", "git.inert", "git.names", "git.patience",
         "git.reffiles", "git.versions",
     ),
+    ("git.unusable",),
     ("git.repo", "git.settingsfile", "git.snapshot", "git.survey", "git.complaints", "git.line"),
     (
         "git.locks", "git.trees", "git.history", "git.shared", "git.address", "git.replay",

@@ -6,13 +6,10 @@ part (`refs`, `snapshot`).
 
 from __future__ import annotations
 
-import errno
 import functools
 import os
 import re
-import shlex
 import socket
-import stat
 import threading
 import time
 import uuid
@@ -25,15 +22,14 @@ import pygit2
 from aynig.errors import (
     AynigError,
     GitFailed,
-    NoRepository,
     RepositoryError,
     as_unwritable,
 )
 from aynig.git.command import git_text
-from aynig.git.disk import Mark, mark_of, read_small
+from aynig.git.disk import Mark, mark_of
 from aynig.git.reffiles import PACKED_REFS, packed_error, packed_fault
+from aynig.git.unusable import no_repository, refuse_formats, refuse_parts, refuse_place, unreadable
 from aynig.model import HEADS
-from aynig.text import shell_word
 from aynig.trailers import encode
 
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
@@ -41,7 +37,6 @@ EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 _CACHE_BYTES = 8 * 1024 * 1024
 # Repositories whose extensions need nothing from us: missing objects are errors, never fetched.
 _EXTENSIONS = ["partialclone", "worktreeconfig", "preciousobjects"]
-_HEAD = re.compile(r"ref:\s*refs/|[0-9a-f]{40}")
 _UNWANTED_IN_NAMES = re.compile(r"[<>\n\x00-\x1f]+")
 
 
@@ -105,22 +100,22 @@ class Repo:
         """
         _set_up_libgit2()
         start = Path(path).absolute()
-        _refuse_place(start)
+        refuse_place(start)
         try:
             found = pygit2.discover_repository(str(start))
         except (pygit2.GitError, KeyError, ValueError) as error:
-            raise _unreadable(start, str(error)) from error
+            raise unreadable(start, str(error)) from error
         if not found:
-            raise _no_repository(start)
+            raise no_repository(start)
         try:
             handle = pygit2.Repository(found)
         except (pygit2.GitError, KeyError, ValueError) as error:
-            raise _unreadable(Path(found), str(error)) from error
+            raise unreadable(Path(found), str(error)) from error
         git_dir = Path(handle.path)
         work_tree = Path(handle.workdir) if handle.workdir and not handle.is_bare else None
         repo = cls(git_dir, _common_dir(git_dir), work_tree)
-        _refuse_parts(repo)
-        _refuse_formats(repo)
+        refuse_parts(git_dir, repo.common_dir)
+        refuse_formats(repo.common_dir, dict(repo.config))
         return repo
 
     @property
@@ -164,7 +159,7 @@ class Repo:
             try:
                 handle = self._local.handle = pygit2.Repository(str(self.git_dir))
             except (pygit2.GitError, KeyError, ValueError) as error:
-                raise _unreadable(self.git_dir, str(error)) from error
+                raise unreadable(self.git_dir, str(error)) from error
         return handle
 
     def read_config(self) -> list[tuple[str, str | None]]:
@@ -462,96 +457,3 @@ def _common_dir(git_dir: Path) -> Path:
     except OSError:
         return git_dir
     return (git_dir / text).resolve()
-
-
-def _refuse_place(start: Path) -> None:
-    """RepositoryError for a folder that is not there or may not be entered."""
-    try:
-        os.stat(f"{start}/.")  # noqa: PTH116 (a Path drops the dot, which asks for a folder)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise RepositoryError(f"there is no folder {start}", hint="Check the path.") from error
-    except OSError as error:
-        raise _closed(start, error.strerror or str(error)) from error
-
-
-def _closed(path: Path, reason: str) -> RepositoryError:
-    return RepositoryError(
-        f"{path} can't be read: {reason}",
-        hint="Run aynig as somebody who may, or give the rights with chmod.",
-    )
-
-
-def _no_repository(start: Path) -> RepositoryError:
-    """Why nothing was found: mostly there is none, but a `.git` may be there and be wrong."""
-    for folder in (start, *start.parents):
-        found = folder / ".git"
-        try:
-            mode = found.lstat().st_mode
-            if stat.S_ISDIR(mode):
-                # Asked for, because where it is refused, nothing was found either.
-                (found / "HEAD").stat()
-        except (FileNotFoundError, NotADirectoryError):
-            if os.path.lexists(found):
-                return RepositoryError(
-                    f"{found} is no git repository: it has no HEAD",
-                    hint="Remove it if it is a leftover, or make it one with `git init`.",
-                )
-            continue
-        except OSError as error:
-            return _closed(found, error.strerror or str(error))
-        target = (read_small(found) or "").strip().removeprefix("gitdir:").strip()
-        if stat.S_ISREG(mode) and target and not (folder / target).exists():
-            return RepositoryError(
-                f"{found} points at {folder / target}, which is not there",
-                hint="If the repository was moved, run `git worktree repair` in it.",
-            )
-        return RepositoryError(
-            f"{found} is no git repository", hint="See what `git status` says there."
-        )
-    return NoRepository(
-        f"{start} is not in a git repository",
-        hint="Change into one, or make one with `git init`.",
-    )
-
-
-def _refuse_parts(repo: Repo) -> None:
-    """RepositoryError where a part may not be read, or where HEAD says nothing.
-
-    git takes both for no repository at all, or for one without branches.
-    """
-    for part in ("HEAD", "objects", "refs", HEADS):
-        place = repo.common_dir / part
-        # libgit2 opens it all the same, and finds it empty later.
-        if place.exists() and not os.access(place, os.R_OK | (os.X_OK if place.is_dir() else 0)):
-            raise _closed(place, os.strerror(errno.EACCES))
-    for head in {repo.git_dir / "HEAD", repo.common_dir / "HEAD"}:
-        text = read_small(head)
-        if text is None or _HEAD.match(text):
-            # A symbolic link, as in old repositories, is libgit2's to judge.
-            continue
-        raise RepositoryError(
-            f"{head} is {'neither a ref nor a commit' if text.strip() else 'empty'}",
-            hint=f"Name the branch in it: echo 'ref: {HEADS}main' >{shlex.quote(str(head))}",
-        )
-
-
-def _unreadable(path: Path, reason: str) -> RepositoryError:
-    lowered = reason.lower()
-    if "refstorage" in lowered or "reftable" in lowered:
-        hint = "It uses reftable: convert it with `git refs migrate --ref-format=files`."
-    elif "objectformat" in lowered or "sha256" in lowered:
-        hint = "It uses sha256 objects, which aynig can't read yet: use a sha1 repository."
-    elif "owner" in lowered or "safe" in lowered:
-        safe = f"git config --global --add safe.directory {shell_word(str(path))}"
-        hint = f"It belongs to somebody else: {safe}"
-    else:
-        hint = "See what `git -C` and `git fsck` say of it."
-    return RepositoryError(f"{path} can't be opened: {reason}", hint=hint)
-
-
-def _refuse_formats(repo: Repo) -> None:
-    values = dict(repo.config)
-    if values.get("extensions.refstorage", "files") not in ("files", None):
-        raise _unreadable(repo.common_dir, "its refs are in the reftable format")
-    if (values.get("extensions.objectformat") or "sha1") != "sha1":
-        raise _unreadable(repo.common_dir, "its objects are sha256")
