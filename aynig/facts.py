@@ -17,8 +17,10 @@ from aynig.lease import lease_name
 from aynig.model import (
     HELD_STATES,
     RESCUES,
+    Attempt,
     Deferral,
     Event,
+    Field,
     Hold,
     Lease,
     Script,
@@ -81,76 +83,101 @@ def gather(site: Site, event: Event) -> Grounds:
     trusted = trusted_tree(site.repo, site.settings, event)
     workflow = read_workflow(site, trusted)
     settings = workflow.of(event.state)
-    whose = assignment.owner_of(event.statement.values("assigned-to"), settings.agent or "")
-    agent = workflow.agent(whose)
-    wanted = settings.role or (agent.role if agent is not None else None) or ""
-    role = _role(site, event, wanted)
-    script = find_script(site, event, role)
-    if agent is not None and agent.command and _may_command(event, settings):
-        script = find_command(site, trusted, agent)
-    standing = site.leases.read(event.ref)
-    lease = standing if isinstance(standing, Lease) else None
-    live = lease if lease is not None and site.leases.is_live(lease, event.oid) else None
-    deferral = _same_trigger(standing, event)
-    if deferral is not None:
-        deferral = site.leases.by_our_clock(deferral)
-    tried = deferral.attempt if deferral is not None else 0
-    if lease is not None and lease.trigger == event.oid:
-        tried = lease.attempt
-    now = site.leases.now()
-    thread = site.threads.of(event.origin)
+    whose = _ownership(site, event, settings, workflow)
+    script = find_script(site, event, whose.role)
+    if whose.agent is not None and whose.agent.command and _may_command(event, settings):
+        script = find_command(site, trusted, whose.agent)
+    record = _record(site, event)
     # One that can't be read whole, as in a shallow clone, is known from its tip on.
-    thread = thread or Thread(start=event.origin, began=event.time)
-    ours = lease is not None and lease.trigger == event.oid
-    before = deferral or (lease if ours else None)
-    past = before.past if before is not None else ()
-    if live is None and isinstance(before, Lease):
-        past = after_crash(past, float(before.time))
+    thread = site.threads.of(event.origin) or Thread(start=event.origin, began=event.time)
     runnable = isinstance(script, Script)
     case = Case(
         event,
         settings,
         workflow,
         thread,
-        past,
-        now,
+        record.past,
+        site.leases.now(),
         trusted_at(site, event),
-        standing=lease,
+        standing=record.lease,
         runnable=runnable,
         tree=trusted,
     )
-    may_start = live is None and runnable
     facts = Facts(
         script=script,
         settings=settings,
-        role=role,
-        lease=live,
-        deferral=deferral,
-        attempts=tried,
+        role=whose.role,
+        lease=record.live,
+        deferral=record.deferral,
+        attempts=record.tried,
         answered_by=answered_by(site, event),
         owner=owner(site, event),
-        assignment=_assignment(site, event, wanted, role, whose, agent),
-        agent=agent,
+        assignment=whose.verdict,
+        agent=whose.agent,
         obstacle=_obstacle(site, event, script),
         default_timeout=site.settings.timeout,
-        now=now,
-        past=past,
-        spent=before.spent if before is not None else (),
+        now=case.now,
+        past=record.past,
+        spent=record.spent,
         workflow=workflow,
         trusted=trusted,
         thread=thread,
         deadline=deadline.end_of(course_of(site, settings, thread)) if runnable else None,
-        first=first_ruling(site, case) if live is None else None,
-        last=last_ruling(site, case) if may_start else None,
+        first=first_ruling(site, case) if record.live is None else None,
+        last=last_ruling(site, case) if record.live is None and runnable else None,
     )
+    return Grounds(facts, record.seen, record.lease if record.live is None else None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ownership:
+    """Whose a task is, and whether this runner takes it."""
+
+    agent: Agent | None
+    role: str
+    verdict: AssignmentVerdict
+
+
+def _ownership(site: Site, event: Event, settings: StateSettings, workflow: Workflow) -> _Ownership:
+    name = assignment.owner_of(event.statement.values("assigned-to"), settings.agent or "")
+    agent = workflow.agent(name)
+    wanted = settings.role or (agent.role if agent is not None else None) or ""
+    role = _role(site, event, wanted)
+    return _Ownership(agent, role, _assignment(site, event, wanted, role, name, agent))
+
+
+@dataclass(frozen=True, slots=True)
+class _LeaseRecord:
+    """What the lease ref of a branch says of one commit."""
+
+    # What it pointed at.
+    seen: str | None
+    # Any lease that is there, also of an earlier commit; and one of this commit that is live.
+    lease: Lease | None
+    live: Lease | None
+    deferral: Deferral | None
+    # How often the commit was tried, how that ended and what it has cost.
+    tried: int
+    past: tuple[Attempt, ...]
+    spent: tuple[Field, ...]
+
+
+def _record(site: Site, event: Event) -> _LeaseRecord:
+    standing = site.leases.read(event.ref)
     seen = standing if isinstance(standing, str) or standing is None else standing.oid
-    return Grounds(facts, seen, lease if live is None else None)
-
-
-def _same_trigger(standing: object, event: Event) -> Deferral | None:
+    lease = standing if isinstance(standing, Lease) else None
+    live = lease if lease is not None and site.leases.is_live(lease, event.oid) else None
+    deferral = None
     if isinstance(standing, Deferral) and standing.trigger == event.oid:
-        return standing
-    return None
+        deferral = site.leases.by_our_clock(standing)
+    ours = lease if lease is not None and lease.trigger == event.oid else None
+    before = deferral or ours
+    if before is None:
+        return _LeaseRecord(seen, lease, live, None, 0, (), ())
+    past = before.past
+    if live is None and ours is not None:
+        past = after_crash(past, float(ours.time))
+    return _LeaseRecord(seen, lease, live, deferral, before.attempt, past, before.spent)
 
 
 # --- trust -----------------------------------------------------------------------------------
