@@ -94,14 +94,20 @@ def make_pair(folder: Path, *, files: int = 10, bare: bool = False) -> Pair:
 
 
 def make_ground(
-    folder: Path, *, files: int = 10, branches: int = 0, state: str = "done", bare: bool = False
+    folder: Path,
+    *,
+    files: int = 10,
+    branches: int = 0,
+    state: str = "done",
+    bare: bool = False,
+    config: str = _CONFIG,
 ) -> Ground:
     """A repository with `files` files and `branches` packed branches at a commit each."""
     ground = Ground(folder / "repo", folder / "bell")
     ground.path.mkdir(parents=True)
     os.mkfifo(ground.bell)
     ground.git("init", "--quiet", "--initial-branch=main", *(["--bare"] if bare else []))
-    stream = b"".join(_stream(ground.bell, files, branches, state))
+    stream = b"".join(_stream(ground.bell, files, branches, state, config))
     ground.git("fast-import", "--quiet", stdin=stream)
     if not bare:
         ground.git("reset", "--quiet", "--hard")
@@ -109,7 +115,7 @@ def make_ground(
     return ground
 
 
-def _stream(bell: Path, files: int, branches: int, state: str) -> Iterator[bytes]:
+def _stream(bell: Path, files: int, branches: int, state: str, config: str) -> Iterator[bytes]:
     """See git-fast-import(1)."""
     scripts = {
         f".aynig/{EMPTY}": "#!/bin/sh\nexit 0\n",
@@ -122,7 +128,7 @@ def _stream(bell: Path, files: int, branches: int, state: str) -> Iterator[bytes
     yield _commit("refs/heads/main", "the files\n", "")
     for path, text in scripts.items():
         yield f"M 100755 inline {path}\n".encode() + _data(text)
-    yield b"M 100644 inline .aynig/config.yaml\n" + _data(_CONFIG)
+    yield b"M 100644 inline .aynig/config.yaml\n" + _data(config)
     for number in range(files):
         path = f"src/{number // _FILES_IN_A_FOLDER:03d}/file{number:05d}.txt"
         yield f"M 100644 inline {path}\n".encode() + _data(f"line of {number}\n" * 5)
