@@ -215,9 +215,10 @@ class Line:
         before = self._before
         start = bisect_right(self.answers, after, key=time_of)
         end = bisect_right(self.answers, until, key=time_of)
-        for answer in self.answers[start:end]:
-            if answer.calls:
-                return before[end] - before[start], answer.time
+        # No copy of the part in between: it may be long, and the first has calls mostly.
+        for place in range(start, end):
+            if self.answers[place].calls:
+                return before[end] - before[start], self.answers[place].time
         return 0, None
 
 

@@ -546,11 +546,15 @@ class Ledger:
             line = self._lines.get((STATE, state))
             answers = reversed(line.answers) if line else ()
             for second, group in groupby(answers, key=time_of):
-                ended = [each for each in group if each.to_state and not each.step]
-                over = second < since or len(found) >= most
-                if over or not all(each.failure for each in ended):
+                if second < since or len(found) >= most:
                     break
-                found += [(each.time, each.failure) for each in ended]
+                failed = []
+                for each in group:
+                    if each.to_state and not each.step:
+                        if not each.failure:
+                            return tuple(found[:most])
+                        failed.append((each.time, each.failure))
+                found += failed
         return tuple(found[:most])
 
     def scope(

@@ -88,7 +88,9 @@ class Repo:
         self.common_dir = common_dir
         self.work_tree = work_tree
         self._local = threading.local()
-        # `packed-refs` as it was when it was last looked for faults, and what was found.
+        # Asked for at each read of a ref: to make a path costs more than to look at it.
+        self._packed_refs = common_dir / PACKED_REFS
+        # What it was when it was last looked for faults, and what was found.
         self._packed_known: tuple[Mark | None, str] = (None, "")
 
     @classmethod
@@ -316,7 +318,7 @@ class Repo:
 
         libgit2 complains of it once at most, and takes every packed ref for absent from then on.
         """
-        mark = mark_of(self.common_dir / PACKED_REFS)
+        mark = mark_of(self._packed_refs)
         known, fault = self._packed_known
         if mark is not None and mark != known:
             fault = packed_fault(self.common_dir)
