@@ -26,6 +26,7 @@ from aynig.policyconfig import (
     children_of,
     limits_of,
     policies_of,
+    refuse_unrun,
     retries_of,
     signed_of,
 )
@@ -147,7 +148,9 @@ def _state_settings(name: str, spot: Spot) -> StateSettings:
         role=given.read("role", role_of, None),
         env=given.read("env", _env, ()),
     )
-    return policies_of(given, settings)
+    settings = policies_of(given, settings)
+    refuse_unrun(given, settings)
+    return settings
 
 
 def _env(spot: Spot) -> tuple[tuple[str, str], ...]:

@@ -122,7 +122,7 @@ def gather(site: Site, event: Event) -> Grounds:
         workflow=workflow,
         trusted=trusted,
         thread=thread,
-        deadline=deadline.end_of(course_of(site, settings, thread)) if runnable else None,
+        deadline=deadline.end_of(course_of(site, settings, thread)) if case.goes_on else None,
         first=first_ruling(site, case) if record.live is None else None,
         last=last_ruling(site, case) if record.live is None and runnable else None,
     )

@@ -30,7 +30,7 @@ def children_ruling(
     site: Site, event: Event, settings: StateSettings, autonomy: str | None, thread: Thread
 ) -> Hold | Step | None:
     """What a state that waits for children does next; None for one that does not."""
-    if settings.join is None and settings.on_child is None:
+    if not settings.waits:
         return None
     children = find_children(site, event, thread)
     room = room_for_children(site.settings.trailer_limit)

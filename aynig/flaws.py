@@ -108,7 +108,7 @@ def _needs_script(workflow: Workflow, offer: Offer, name: str, whys: set[str]) -
     if name in ENDED_STATES | HELD_STATES | RESERVED_STATES or runs(workflow, offer, name):
         return False
     # What its children bring is all that it waits for, and they may be submitted by a person.
-    if settings.join or settings.on_child:
+    if settings.waits:
         return False
     named = any(one == name for one, _ in workflow.states)
     if name in workflow.people_only and not named:
@@ -324,10 +324,6 @@ def _round(names: list[str]) -> str:
 def _state(workflow: Workflow, offer: Offer, name: str, settings: StateSettings) -> Iterator[Flaw]:
     yield from _loop(name, settings)
     yield from _to_itself(name, settings)
-    if settings.next and (settings.join or settings.on_child):
-        detail = "it waits for children and runs no script, so this is never used"
-        mend = "Remove it: join.then says what follows."
-        yield Flaw(WARNING, "unused", f"states.{name}.{NEXT}", detail, mend)
     if settings.breaker != workflow.defaults.breaker:
         yield from _breaker(f"states.{name}.breaker", settings.breaker)
     yield from _scenarios(offer, name, settings)

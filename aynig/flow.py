@@ -184,7 +184,7 @@ def _defaults(
     for name in states:
         settings = workflow.of(name)
         # What waits for children runs no script.
-        goes_on = settings.next or settings.join or settings.on_child
+        goes_on = settings.next or settings.waits
         if name in ENDED_STATES or not runs(workflow, offer, name):
             continue
         found += [Edge(name, target, DEFAULT) for target in ways.get(name, ())]

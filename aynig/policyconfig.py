@@ -26,6 +26,7 @@ from aynig.configvalues import (
     whole,
     word,
 )
+from aynig.model import ENDED_STATES
 from aynig.workflow import (
     AFTER,
     ALL,
@@ -82,6 +83,20 @@ POLICY_KEYS = (
     "may-change",
 )
 
+# What means something in a state that waits for children: all else is about a run, and there is
+# none. A setting that was passed over in silence would be believed to be at work.
+WAITING_KEYS = (
+    "on-failure",
+    "compensate",
+    "escalate",
+    "on-dependency-failure",
+    "join",
+    "on-child",
+    "checkpoint",
+    "deadline",
+    "priority",
+)
+
 # What `loop.on-limit` may say in the place of a state.
 ESCALATE = "escalate"
 
@@ -128,6 +143,32 @@ def policies_of(given: Given, settings: StateSettings) -> StateSettings:
         priority=given.read("priority", whole(-100, 100), None),
         may_change=given.read("may-change", several(path_of), ()),
     )
+
+
+def refuse_unrun(given: Given, settings: StateSettings) -> None:
+    """ConfigError for what a state that waits for children says of runs; `given` are its keys."""
+    if not settings.waits:
+        return
+    for key, spot in given.items():
+        if key not in WAITING_KEYS:
+            waits_by = "join" if settings.join else "on-child"
+            raise spot.complaint(
+                f"expected no {key} beside {waits_by}: the state waits for children, and runs no "
+                "script",
+                hint=_where_it_belongs(key, settings),
+            )
+
+
+def _where_it_belongs(key: str, settings: StateSettings) -> str:
+    join = settings.join
+    wanted = [("join.then", join.then if join else None), ("on-child", settings.on_child)]
+    named = [(by, state) for by, state in wanted if state is not None]
+    if key == "next":
+        return f"Remove it: {' and '.join(by for by, _ in named)} says what follows."
+    runs = [f"{state} ({by})" for by, state in named if state not in ENDED_STATES]
+    if not runs:
+        return f"Let {named[0][0]} name a state that runs a script, and put {key} there."
+    return f"Put {key} on {' or '.join(runs)}, where a script runs, or remove it."
 
 
 # Retries, breaker, limits --------------------------------------------------------------------

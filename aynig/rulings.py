@@ -51,6 +51,11 @@ class Case:
     # The oid of the tree that the workflow and the scripts come from.
     tree: str = ""
 
+    @property
+    def goes_on(self) -> bool:
+        """Is it aynig's to go on with: by a run, or by what its children come to?"""
+        return self.runnable or self.settings.waits
+
 
 Ruling = Hold | Step
 
@@ -112,7 +117,13 @@ def _has_too_many_kin(site: Site, case: Case) -> Ruling | None:
 
 
 def _waits_for_children(site: Site, case: Case) -> Ruling | None:
-    return children_ruling(site, case.event, case.settings, case.workflow.autonomy, case.thread)
+    """Its step may end the task, so what that depends on has to be done before it as well."""
+    if not case.settings.waits:
+        return None
+    level = case.workflow.autonomy
+    return _dependencies(site, case) or children_ruling(
+        site, case.event, case.settings, level, case.thread
+    )
 
 
 def _reply(site: Site, case: Case) -> Ruling | None:
@@ -176,7 +187,7 @@ def course_of(site: Site, settings: StateSettings, thread: Thread) -> Course:
 
 def _is_too_late(site: Site, case: Case) -> Ruling | None:
     """Not where a person or nobody is to do something: nothing would be started there."""
-    if not case.runnable:
+    if not case.goes_on:
         return None
     settings, thread = case.settings, case.thread
     autonomy = thread.autonomy or case.workflow.autonomy

@@ -224,6 +224,11 @@ class StateSettings:
     # Protected paths that its scripts may change.
     may_change: tuple[str, ...] = ()
 
+    @property
+    def waits(self) -> bool:
+        """Is it a waiting room for children, in which no script runs?"""
+        return self.join is not None or self.on_child is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Workflow:

@@ -15,7 +15,14 @@ from hypothesis import strategies as st
 from aynig.config import LOCAL_GIT_VARIABLES, parse_workflow
 from aynig.configvalues import MAX_VALUE_BYTES
 from aynig.errors import ConfigError
-from aynig.policyconfig import DEPENDENCY_FAILURE, DIFFS, EXPECTATIONS, MERGES, SCORES
+from aynig.policyconfig import (
+    DEPENDENCY_FAILURE,
+    DIFFS,
+    EXPECTATIONS,
+    MERGES,
+    SCORES,
+    WAITING_KEYS,
+)
 from aynig.workflow import (
     AFTER,
     ALL,
@@ -523,6 +530,14 @@ AGENTS = st.builds(
     limits=st.none() | LIMITS,
     identity=st.none() | WORDS.map("{} <a@b.example>".format),
 )
+
+
+def of_a_waiting_room(settings: StateSettings) -> StateSettings:
+    """What of it a state may say that waits for children."""
+    keys = [key.replace("-", "_") for key in WAITING_KEYS]
+    return StateSettings(**{key: getattr(settings, key) for key in keys})
+
+
 SETTINGS = st.builds(
     StateSettings,
     next=st.none() | NAMES,
@@ -554,7 +569,7 @@ SETTINGS = st.builds(
     deadline=st.none() | SECONDS,
     priority=st.none() | st.integers(-100, 100),
     may_change=some(PATHS),
-)
+).map(lambda one: of_a_waiting_room(one) if one.waits else one)
 WORKFLOWS = st.builds(
     Workflow,
     states=st.dictionaries(NAMES, SETTINGS, max_size=3).map(lambda found: tuple(found.items())),

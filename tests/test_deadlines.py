@@ -82,6 +82,18 @@ def test_who_waits_is_answered_when_the_time_is_up(stage: Stage) -> None:
         stage.wait_for_state("failed")
 
 
+def test_who_waits_for_children_is_answered_when_the_time_is_up(stage: Stage) -> None:
+    begun(stage, 0)
+    config = "states:\n  gather: {join: {then: x}, deadline: 3s, on-failure: late}\n"
+    stage.task(state="gather", config=config)
+    stage.repo.commit("x\n\naynig: blocked\naynig: parent: task\n", branch="child")
+    with stage.live() as told:
+        wait_for(lambda: told.holds("task"))
+        assert stage.status().hold == "waiting"
+        assert stage.wait_for_state("late")
+    assert stage.repo.fields("task")["step"] == "deadline"
+
+
 def test_a_pause_before_another_attempt_does_not_go_beyond_it(stage: Stage) -> None:
     begun(stage, 0)
     config = "retries: {max: 3, backoff: 1h}\nstates:\n  go: {deadline: 3s}\n"

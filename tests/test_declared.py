@@ -15,7 +15,7 @@ WHERE = ".aynig/config.yaml"
 CONFIG = """\
 states:
   build:
-    next: test
+    on-failure: test
     join: {then: test}
 start:
   - build
@@ -91,7 +91,13 @@ def test_what_lies_in_the_folder_counts_and_not_what_was_committed(written: GitR
 
 def test_each_key_path_is_found_in_its_line(written: GitRepo) -> None:
     declared = from_tree(written)
-    places = ["states.build.next", "states.build.join.then", "start[1]", "retries.max", "retries"]
+    places = [
+        "states.build.on-failure",
+        "states.build.join.then",
+        "start[1]",
+        "retries.max",
+        "retries",
+    ]
     assert [declared.line_of(path) for path in places] == [3, 4, 7, 9, 8]
     # What is not written there is part of something that is.
     assert declared.line_of("states.build.timeout") == 2

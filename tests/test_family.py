@@ -141,6 +141,29 @@ def test_too_many_failures_are_the_failure_of_the_parent(stage: Stage) -> None:
     assert "one failed, two canceled" in repo.message("big").partition("\n")[0]
 
 
+def test_a_policy_that_would_be_passed_over_holds_the_task(stage: Stage) -> None:
+    repo = stage.repo
+    start = parent(stage, config() + "    verify: [./check]\n")
+    child(repo, "one", "done")
+    stage.run()
+    assert repo.tip("big") == start
+    row = stage.status("big")
+    assert row.hold == "bad-config"
+    assert "states.gather.verify: expected no verify beside join" in row.detail
+
+
+def test_what_a_parent_depends_on_has_to_be_done_before_its_join(stage: Stage) -> None:
+    repo = stage.repo
+    start = stage.task(branch="big", state="gather", config=config(), fields={"depends-on": "base"})
+    child(repo, "one", "done")
+    repo.commit("x\n\naynig: blocked\n", branch="base")
+    with stage.live() as told:
+        wait_for(lambda: "waiting" in told.holds("big"), what="the parent to wait")
+        assert (repo.tip("big"), stage.status("big").detail) == (start, "for base to be done")
+        repo.commit("x\n\naynig: done\n", branch="base")
+        stage.wait_for_state("collect", "big")
+
+
 def test_a_child_that_was_deleted_is_missed(stage: Stage) -> None:
     repo = stage.repo
     parent(stage, config(), state="split", split=fan_out("one", "two"))

@@ -135,8 +135,6 @@ def test_a_script_without_its_run_bit_is_not_missing() -> None:
         ("states: {a: {loop: {promise: X}}}", (WARNING, "unlimited", "states.a.loop")),
         ("states: {a: {on-failure: a}}", (WARNING, "to-itself", "states.a.on-failure")),
         ("states: {a: {on-child: a}}", (WARNING, "to-itself", "states.a.on-child")),
-        ("states: {a: {join: {then: b}, next: c}}", (WARNING, "unused", "states.a.next")),
-        ("states: {a: {on-child: b, next: c}}", (WARNING, "unused", "states.a.next")),
         ("states: {a: {compensate: a}}", (WARNING, "to-itself", "states.a.compensate")),
         ("states: {a: {breaker: {pause: 1h}}}", (WARNING, "breaker", "states.a.breaker")),
         ("breaker: {pause: 1h}\nstates: {a: {}}", (WARNING, "breaker", "breaker")),

@@ -10,6 +10,7 @@ import pytest
 
 from aynig.config import STATE_KEYS, TOP_KEYS, config_lines, parse_workflow
 from aynig.errors import ConfigError
+from aynig.policyconfig import WAITING_KEYS
 from aynig.workflow import (
     AFTER,
     ALL,
@@ -612,3 +613,81 @@ def test_an_unknown_key_is_told_all_that_exist() -> None:
     assert (
         refused("states: {a: {zzz: 1}}").hint == f"Keys that exist here: {', '.join(STATE_KEYS)}."
     )
+
+
+# --- states that wait for children -----------------------------------------------------------
+
+JOIN = "join: {then: collect}"
+# What is about a run, with a right value.
+OF_RUNS = {
+    "timeout": "5m",
+    "role": "reviewer",
+    "env": "{A: b}",
+    "agent": "coder",
+    "retries": "{max: 1}",
+    "breaker": "{}",
+    "limits": "{concurrent: 1}",
+    "loop": "{promise: X}",
+    "verify": "[make test]",
+    "expect": "changes",
+    "risk": "high",
+    "approval": "{need: 2}",
+    "resource": "prod",
+    "may-change": ".aynig/",
+}
+
+
+@pytest.mark.parametrize(("key", "value"), OF_RUNS.items())
+@pytest.mark.parametrize("waits", [JOIN, "on-child: collect"])
+def test_what_is_about_a_run_is_refused_where_children_are_waited_for(
+    waits: str, key: str, value: str
+) -> None:
+    by = waits.partition(":")[0]
+    error = refused(f"states:\n  gather:\n    {waits}\n    {key}: {value}\n")
+    assert str(error) == (
+        f"{WHERE}, line 4: states.gather.{key}: expected no {key} beside {by}: the state waits for "
+        "children, and runs no script"
+    )
+    where = f"{by}.then" if by == "join" else by
+    assert error.hint == f"Put {key} on collect ({where}), where a script runs, or remove it."
+
+
+@pytest.mark.parametrize(
+    ("written", "hint"),
+    [
+        (f"{JOIN}, next: x", "Remove it: join.then says what follows."),
+        ("on-child: decide, next: x", "Remove it: on-child says what follows."),
+        (
+            f"{JOIN}, on-child: decide, verify: [x]",
+            "Put verify on collect (join.then) or decide (on-child), where a script runs, or "
+            "remove it.",
+        ),
+        (
+            "join: {then: done}, risk: high",
+            "Let join.then name a state that runs a script, and put risk there.",
+        ),
+    ],
+)
+def test_it_is_said_where_it_belongs(written: str, hint: str) -> None:
+    assert refused(f"states: {{gather: {{{written}}}}}").hint == hint
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "on-failure: x, compensate: y, escalate: z, on-dependency-failure: fail",
+        "checkpoint: true, deadline: 2h, priority: 5",
+        "verify: , risk: ",
+    ],
+)
+def test_what_means_something_without_a_run_may_stay(written: str) -> None:
+    assert of_state(f"{JOIN}, on-child: decide, {written}").join == Join("collect")
+
+
+def test_a_key_means_something_to_a_waiting_room_or_is_refused_there() -> None:
+    assert set(STATE_KEYS) == {*WAITING_KEYS, *OF_RUNS, "next"}
+
+
+def test_what_counts_for_all_states_is_no_fault_of_one_that_waits() -> None:
+    workflow = parsed(f"retries: {{max: 1}}\nbreaker: {{failures: 2}}\nstates: {{g: {{{JOIN}}}}}")
+    assert workflow.of("g").join == Join("collect")
