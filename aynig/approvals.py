@@ -20,8 +20,10 @@ from aynig.dialects import (
     writable_trailers,
     write,
 )
+from aynig.family import named_children
 from aynig.git.authorship import made_by
 from aynig.git.differences import difference
+from aynig.git.merging import Merged, merge_files
 from aynig.model import (
     AWAITING,
     AWAITING_ANSWER,
@@ -34,9 +36,10 @@ from aynig.model import (
     Trailer,
 )
 from aynig.onbranch import WORKING
-from aynig.policies.approval import Person, Verdict, judge
+from aynig.policies.approval import KIND, Person, Verdict, judge
+from aynig.policies.joining import CONFLICT_STATE
 from aynig.policies.people import is_peoples
-from aynig.requests import KIND, Asked, read_request, voice_of
+from aynig.requests import Asked, read_request, voice_of
 from aynig.site import Site
 from aynig.text import escape, shorten
 from aynig.thread import REPLIES, Thread, Told
@@ -53,8 +56,14 @@ _OF_ONE_COMMIT = RESERVED_FIELDS | {
     "cost-usd", "tokens-in", "tokens-out", "calls", "question", "answer", "parent", "retry-of",
     "reopens",
 }  # fmt: skip
+# What an answer tells the state that it leads to: of a failure; a step, of children as well.
+_OF_FAILURES = frozenset({"failure", "compensates", "then"})
+_OF_STEPS = _OF_FAILURES | {
+    "joined", "left-out", "unmerged", "child", "child-state", "conflict", "conflicts",
+    "conflict-with",
+}  # fmt: skip
 # What a step writes beside the words of the task.
-_BESIDE = RESERVED_FIELDS | {"parent"}
+_BESIDE = (RESERVED_FIELDS | {"parent"}) - _OF_STEPS
 _ARROW = re.compile(r"[a-z0-9_-]+ -> [a-z0-9_-]+(?:: |$)")
 # A line of its own in the body of a proposal; what follows is for who looks at it.
 MARK = "What it proposes:"
@@ -177,11 +186,15 @@ def _replied(
         return _corrected(site, event, asked)
     asked = replace(asked, replies=(*asked.replies, reply))
     verdict = verdict_on(site, asked, trusted)
+    workflow = trusted(asked.trigger.tree)[1]
+    step = _goes_on(event, asked, verdict)
+    if asked.of_step:
+        step = _as_was_asked(site, event, asked, step, workflow)
     if verdict.approved and not verdict.refused:
-        return _goes_on(event, asked, verdict)
+        return step
     changed = reply.tree != asked.request.tree
-    show = approval_of(trusted(asked.trigger.tree)[1], asked.trigger.statement.state).show
-    return _asks_again(site, event, asked, verdict, show, changed=changed)
+    show = approval_of(workflow, asked.trigger.statement.state).show
+    return _asks_again(site, event, asked, verdict, step, show, changed=changed)
 
 
 def verdict_on(site: Site, asked: Asked, trusted: Trusted) -> Verdict:
@@ -221,23 +234,66 @@ def _goes_on(event: Event, asked: Asked, verdict: Verdict) -> Step:
     else:
         body = without_proposal(body)
     fields = [
-        *handed_on(event, statement),
+        *_told_on(event, statement),
         *(Field("approved-by", who) for who in verdict.approved_by),
         Field("approves", asked.request.oid),
     ]
     return Step(KIND, asked.proposes, subject, body, (*fields,), _trailers(statement))
 
 
-def _asks_again(
-    site: Site, event: Event, asked: Asked, verdict: Verdict, show: str, *, changed: bool
+def _as_was_asked(
+    site: Site, event: Event, asked: Asked, approved: Step, workflow: Workflow
 ) -> Step:
+    """A join, say, with exactly the tips that were asked about, whatever became of them since.
+
+    Where that can't be done any more, the state looks anew at what there is.
+    """
+    said = asked.words.statement
+    join = workflow.of(asked.trigger.statement.state).join
+    there = [oid for key, _, oid in named_children(site.repo, said) if key == "joined"]
+    wanted = len(said.values("joined"))
+    if wanted and (len(there) < wanted or join is None):
+        task = asked.trigger.statement
+        return replace(
+            approved,
+            state=task.state,
+            subject="what was approved can't be joined any more",
+            body=task.body,
+            fields=tuple(_told_on(event, task)),
+            trailers=_trailers(task),
+        )
+    if join is None:
+        return approved
+    return replace(
+        approved,
+        parents=tuple(
+            oid for oid in dict.fromkeys(there) if not site.repo.descends(event.oid, oid)
+        ),
+        merge=join.merge,
+        on_conflict=join.on_conflict or CONFLICT_STATE,
+    )
+
+
+def _asks_again(
+    site: Site,
+    event: Event,
+    asked: Asked,
+    verdict: Verdict,
+    step: Step,
+    show: str,
+    *,
+    changed: bool,
+) -> Step:
+    """The same request once more; `step` is what follows when it is approved."""
     fields = [*_parent(event, asked.words.statement), Field("proposes", asked.proposes)]
     body = f"The request is {asked.request.oid}."
     subject = f"{verdict.score} approvals"
     if changed:
         # The files that are on the branch now are what is asked about from here on.
         old = asked.trigger.tree
-        shown = difference(site.repo, old, event.tree, show=show, most=room(site))
+        merged = merge_files(site.repo, event.oid, step.parents, step.merge)
+        tree = merged.tree if isinstance(merged, Merged) else event.tree
+        shown = difference(site.repo, old, tree, show=show, most=room(site))
         body = f"{MARK}\n\n{indented(shown)}" if shown else ""
     else:
         fields.append(Field("proposal", asked.request.oid))
@@ -298,7 +354,7 @@ def _asked_state(
     event: Event, task: Statement, who: str, words: str, body: str, *more: Field
 ) -> Step:
     fields = [
-        *handed_on(event, task),
+        *_told_on(event, task),
         *more,
         Field("answer", _one_line(words)),
         Field("answered-by", who),
@@ -351,6 +407,13 @@ def handed_on(event: Event, statement: Statement) -> list[Field]:
     fields = [field for field in statement.fields if field.key not in _OF_ONE_COMMIT]
     dialect = by_name(event.statement.dialect)
     return [*_parent(event, statement), *writable_fields(dialect, fields)]
+
+
+def _told_on(event: Event, statement: Statement) -> list[Field]:
+    """The same with what aynig has told the state: who was asked is not to forget its children."""
+    kept = _OF_STEPS if statement.value("step") is not None else _OF_FAILURES
+    told = [field for field in statement.fields if field.key in kept]
+    return [*handed_on(event, statement), *told]
 
 
 def _parent(event: Event, statement: Statement) -> list[Field]:

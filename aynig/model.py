@@ -234,6 +234,8 @@ class Step:
     merge: str = "none"
     # The state where those files can't be merged.
     on_conflict: str = "stalled"
+    # Is it what the task was to come to, and not the way that follows a failure?
+    succeeded: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What people keep in their hands of a run: who it commits as, and what its answer may be."""
+"""What people keep in their hands: who a run commits as, and what it or a policy may answer."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from aynig.approvals import MARK, approval_of, indented, room
 from aynig.git.differences import difference
 from aynig.git.repo import Identity
 from aynig.git.worktree import Harvest
-from aynig.model import AWAITING_APPROVAL, Plan
+from aynig.model import AWAITING_APPROVAL, Plan, Step
 from aynig.policies import autonomy, people
 from aynig.policies.approval import SCRIPTS_DOMAIN
-from aynig.proposing import proposed
+from aynig.proposing import proposed, proposed_step
+from aynig.respond import with_files
 from aynig.site import Site
 
 _UNSHOWN = "(no files are shown)"
@@ -63,9 +64,27 @@ def ruled(site: Site, plan: Plan, verdict: Verdict, harvest: Harvest | None) -> 
     tree = plan.event.tree
     if harvest is not None and ruled.lands_commits:
         tree = harvest.tree if ruled.succeeded else site.repo.commit(harvest.head).tree
-    show = approval_of(plan.workflow, state).show
-    shown = difference(site.repo, plan.event.tree, tree, show=show, most=room(site))
-    # The mark is there in any case: it ends the script's own words.
-    parts = [ruled.response.body.strip("\n"), MARK, indented(shown or _UNSHOWN)]
-    body = "\n\n".join(part for part in parts if part)
+    body = _with_proposal(site, plan, ruled.response.body, tree)
     return replace(ruled, response=replace(ruled.response, body=body))
+
+
+def ruled_step(site: Site, plan: Plan, step: Step) -> Step:
+    """What aynig answers itself, as a request where people decide about it."""
+    level = _level(plan)
+    if level == autonomy.NEVER:
+        return step
+    # What can't be merged goes another way, and that is what is asked about then.
+    taken, tree = with_files(site.repo, plan.event, step)
+    request = proposed_step(taken, checkpoint=plan.settings.checkpoint, level=level)
+    if request is None:
+        return step
+    return replace(request, body=_with_proposal(site, plan, request.body, tree))
+
+
+def _with_proposal(site: Site, plan: Plan, body: str, tree: str) -> str:
+    """The words of an answer, and what it would change."""
+    show = approval_of(plan.workflow, plan.event.state).show
+    shown = difference(site.repo, plan.event.tree, tree, show=show, most=room(site))
+    # The mark is there in any case: it ends the answer's own words.
+    parts = [body.strip("\n"), MARK, indented(shown or _UNSHOWN)]
+    return "\n\n".join(part for part in parts if part)

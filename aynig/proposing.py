@@ -1,4 +1,4 @@
-"""What becomes of a run's answer where a person is to look at it first. Pure."""
+"""What becomes of an answer, of a run or of aynig's own, that a person is to see first. Pure."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from aynig.answer import SUBJECT_WIDTH, Verdict
-from aynig.model import AWAITING_ANSWER, AWAITING_APPROVAL, Field, Response
+from aynig.model import AWAITING_ANSWER, AWAITING_APPROVAL, Field, Response, Step
 from aynig.policies import autonomy
+from aynig.policies.approval import KIND
 from aynig.text import escape, shorten
 from aynig.workflow import AFTER, StateSettings
 
@@ -51,6 +52,36 @@ def _waits(verdict: Verdict, settings: StateSettings, level: str) -> bool:
     return autonomy.proposes(
         level, state=state, succeeded=verdict.succeeded, checkpoint=settings.checkpoint
     )
+
+
+def proposed_step(step: Step, *, checkpoint: bool, level: str) -> Step | None:
+    """The request for what aynig would answer itself; None where it may do so unasked.
+
+    It brings nothing yet: no commits of children, and no files. Those are merged by the step that
+    follows the approval, so that a refusal has nothing to take back and a join can be tried again.
+    `checkpoint` is of the state that is answered, `level` the autonomy that counts for the task.
+    """
+    asked = {AWAITING_APPROVAL, AWAITING_ANSWER}
+    # What follows of a person's reply is what a person has decided.
+    if step.kind == KIND or step.state in _AT_REST | asked or _goes_to_person(step):
+        return None
+    if not autonomy.proposes(
+        level, state=step.state, succeeded=step.succeeded, checkpoint=checkpoint
+    ):
+        return None
+    return replace(
+        step,
+        state=AWAITING_APPROVAL,
+        subject=f"{step.state}? {step.subject}" if step.subject else f"{step.state}?",
+        fields=(*step.fields, Field("proposes", step.state)),
+        files_of="",
+        parents=(),
+        merge="none",
+    )
+
+
+def _goes_to_person(step: Step) -> bool:
+    return any(field.key == "escalated" for field in step.fields)
 
 
 def _held(verdict: Verdict, ran: str, state: str, said: str, *fields: Field) -> Verdict:

@@ -9,25 +9,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
+from aynig.family import named_children
 from aynig.git.authorship import Made, made_between, made_by, verify
 from aynig.model import AWAITING_APPROVAL
 from aynig.onbranch import read_working
-from aynig.policies.approval import Person, Request, Voice, marks_of
+from aynig.policies.approval import KIND, Person, Request, Voice, marks_of
 from aynig.site import Site
 from aynig.thread import REPLIES, Told
-from aynig.workflow import BEFORE, Workflow
+from aynig.workflow import AFTER, BEFORE, Workflow
 
 # The workflow of a task whose commit has this tree, as far as that tree is trusted.
 WorkflowOf = Callable[[str], Workflow]
-# The kind of the steps that are about approvals.
-KIND = "approval"
 # More rounds than people have patience for: a forged history must not hold up anybody.
 _MOST_ROUNDS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request for approval: to start a run, or to accept what one has answered."""
+    """A request for approval: to start a run, to accept what one has answered, or to take a step
+    that is aynig's own."""
 
     # workflow.BEFORE or workflow.AFTER.
     when: str
@@ -37,6 +37,8 @@ class Asked:
     # The commit whose words go on with the task.
     words: Told
     request: Request
+    # Would aynig go on by itself, as with a join? `when` is AFTER then.
+    of_step: bool = False
     # The commits that say `approved`, oldest first, that are about this request.
     replies: tuple[Told, ...] = ()
 
@@ -54,9 +56,12 @@ def read_request(site: Site, oid: str, workflow_of: WorkflowOf) -> Asked | None:
     proposes = root.statement.value("proposes") if root is not None else None
     if root is None or trigger is None or not proposes:
         return None
-    if root.statement.value("step") is None:
+    if root.statement.value("step") != KIND:
         worked = _workers_of_run(site, trigger, root, workflow_of)
-        asked = Asked("after", proposes, trigger, root, Request(root.oid, root.tree, worked))
+        worked |= _workers_of_children(site, trigger, root)
+        request = Request(root.oid, root.tree, worked)
+        of_step = root.statement.value("step") is not None
+        asked = Asked(AFTER, proposes, trigger, root, request, of_step)
     elif trigger.statement.state == proposes and trigger.tree == root.tree:
         worked = workers(site, trigger, workflow_of)
         asked = Asked(BEFORE, proposes, trigger, trigger, Request(trigger.oid, root.tree, worked))
@@ -157,6 +162,20 @@ def _workers_of_run(
     ]
     made = made_between(site.repo, answer.oid, trigger.oid)
     return marks_of(words) | _marks(each for each in made if not _is_lease(site, each))
+
+
+def _workers_of_children(site: Site, trigger: Told, request: Told) -> frozenset[str]:
+    """Who made the commits that would be joined: none of those that carry a state, which are ours.
+
+    The request itself has none of them yet.
+    """
+    made = [
+        each
+        for key, _, oid in named_children(site.repo, request.statement)
+        if key == "joined"
+        for each in made_between(site.repo, oid, trigger.oid)
+    ]
+    return _marks(each for each in made if site.read(each.message) is None)
 
 
 def _is_lease(site: Site, made: Made) -> bool:

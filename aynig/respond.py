@@ -112,11 +112,7 @@ def write_step(repo: Repo, plan: Plan, lease: Lease, step: Step, *, executed_by:
     Where the files of its further parents can't be merged, that is what it says.
     """
     event = plan.event
-    merged = merge_files(repo, step.files_of or event.oid, step.parents, step.merge)
-    if isinstance(merged, Conflict):
-        step, tree = after_conflict(step, merged.tip, merged.paths), event.tree
-    else:
-        tree = merged.tree
+    step, tree = with_files(repo, event, step)
     subject = f"{event.state} -> {step.state}"
     message = dialects.write(
         by_name(event.statement.dialect),
@@ -141,6 +137,14 @@ def write_step(repo: Repo, plan: Plan, lease: Lease, step: Step, *, executed_by:
     latest = max(repo.commit(oid).time for oid in parents)
     oid = repo.write_commit(tree=tree, parents=parents, message=message, not_before=latest)
     return Answer(oid, step.state, message.partition("\n")[0], "")
+
+
+def with_files(repo: Repo, event: Event, step: Step) -> tuple[Step, str]:
+    """A step as its answer says it, and the tree of that; where files don't fit, what follows."""
+    merged = merge_files(repo, step.files_of or event.oid, step.parents, step.merge)
+    if isinstance(merged, Conflict):
+        return after_conflict(step, merged.tip, merged.paths), event.tree
+    return step, merged.tree
 
 
 def _testimony(
@@ -338,6 +342,7 @@ __all__ = [
     "DirtyWorktree",
     "land",
     "state_subject",
+    "with_files",
     "write_answer",
     "write_state",
     "write_step",

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from aynig.durations import parse_duration
-from aynig.model import Field, Statement, Thread
+from aynig.model import AWAITING_APPROVAL, Field, Statement, Thread
 from aynig.workflow import DEADLINE
 
 # A person's commit on top of one of these begins another task, unless it says that it goes on.
@@ -137,11 +137,14 @@ def again_in(statement: Statement, state: str) -> bool:
 def _after_step(before: Thread, statement: Statement) -> Thread:
     settled = frozenset((*statement.values("joined"), *statement.values("left-out")))
     told = before.told.union(statement.values("child"), statement.values("canceled-by"))
+    if statement.state == AWAITING_APPROVAL:
+        # It says what would be joined or told of: until somebody approves that, nothing is.
+        settled, told = frozenset(), before.told
     late = before.overdue or statement.value("step") == DEADLINE
     return replace(
         before,
         settled=before.settled | settled,
-        lately=settled,
+        lately=settled - before.settled,
         told=told,
         verdicts=(*before.verdicts, *_verdicts(statement)),
         overdue=late,

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from aynig.answer import Verdict
-from aynig.model import Field, Response
-from aynig.proposing import proposed
-from aynig.workflow import Approval, StateSettings
+from aynig.model import Field, Response, Step
+from aynig.proposing import proposed, proposed_step
+from aynig.workflow import AUTONOMY, Approval, StateSettings
 
 MEDIUM = StateSettings(approval=Approval())
 HIGH = StateSettings(approval=Approval(when="before"))
@@ -71,6 +71,46 @@ def test_a_question_is_asked_whatever_the_answer_would_have_been(settings: Any) 
 def test_a_failed_run_asks_nothing() -> None:
     asks = verdict("failed", succeeded=False, fields=(Field("question", "Which?"),))
     assert ruled(asks).response.state == "failed"
+
+
+JOIN = Step(
+    "join", "done", "joins 2 children", parents=("a" * 40,), merge="octopus", succeeded=True
+)
+IN_VAIN = Step("join", "broken", "0 of 2 children done")
+
+
+@pytest.mark.parametrize(
+    ("step", "checkpoint", "asked_at"),
+    [
+        (JOIN, False, {"step", "checkpoint", "end"}),
+        (replace(JOIN, state="collect"), False, {"step"}),
+        (replace(JOIN, state="collect"), True, {"step", "checkpoint"}),
+        (IN_VAIN, True, {"step"}),
+        (replace(IN_VAIN, state="done"), False, {"step", "checkpoint", "end"}),
+        (Step("on-child", "decide", "a done", succeeded=True), False, {"step"}),
+        (Step("on-child", "decide", "a done", succeeded=True), True, {"step", "checkpoint"}),
+        (Step("on-child", "done", "a done", succeeded=True), False, {"step", "checkpoint", "end"}),
+        (Step("deadline", "late", "its deadline"), True, {"step"}),
+        (Step("deadline", "done", "its deadline"), True, {"step", "checkpoint", "end"}),
+        # These end for a person, or badly: there is nothing to agree to.
+        (replace(IN_VAIN, fields=(Field("escalated", "x"),)), True, set()),
+        (replace(IN_VAIN, state="stalled"), True, set()),
+        (Step("dependency", "failed", "a ended as failed"), True, set()),
+        (Step("parent-canceled", "canceled", "its parent"), True, set()),
+        # These are what a person has said already.
+        (Step("approval", "done", "approved by Grace"), True, set()),
+        (Step("approval", "awaiting-approval", "may go run?"), True, set()),
+    ],
+)
+def test_at_which_levels_a_step_of_aynigs_own_is_asked_about(
+    step: Step, checkpoint: bool, asked_at: set[str]
+) -> None:
+    found = {level: proposed_step(step, checkpoint=checkpoint, level=level) for level in AUTONOMY}
+    assert {level for level, request in found.items() if request} == asked_at
+    for request in filter(None, found.values()):
+        assert (request.state, request.kind) == ("awaiting-approval", step.kind)
+        assert request.fields == (*step.fields, Field("proposes", step.state))
+        assert (request.parents, request.merge) == ((), "none")
 
 
 def test_a_proposal_says_what_it_would_be() -> None:

@@ -11,6 +11,8 @@ from aynig.workflow import Approval
 # The end of the addresses that scripts commit with where they have no identity of their own
 # (RFC 2606: a name below `invalid` is nobody's).
 SCRIPTS_DOMAIN = ".aynig.invalid"
+# The kind of the steps that are about approvals.
+KIND = "approval"
 _KEY = "SHA256:"
 _NAME_WIDTH = 120
 

@@ -20,12 +20,12 @@ def proposes(level: str, *, state: str, succeeded: bool, checkpoint: bool = Fals
     """Does an answer with this state wait for a person? Where one does, so it does at each
     stricter level.
 
-    `checkpoint` is of the state that ran. What is `stuck` is a matter of `fallback`.
+    `checkpoint` is of the state that ran, or that has waited for children. What is `stuck` is a
+    matter of `fallback`.
     """
     if level == "step":
         return True
-    if not succeeded:
-        return False
-    if level == "checkpoint" and checkpoint:
+    if level == "checkpoint" and checkpoint and succeeded:
         return True
+    # Also where a failure leads there (`on-failure: done`): no task is done by itself.
     return level in ("checkpoint", "end") and state == "done"

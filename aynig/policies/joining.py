@@ -96,6 +96,7 @@ def _joined(join: Join, done: Sequence[Child], others: Sequence[Child]) -> Step:
         parents=tuple(tips),
         merge=join.merge,
         on_conflict=join.on_conflict or CONFLICT_STATE,
+        succeeded=True,
     )
 
 
@@ -166,6 +167,7 @@ def after_conflict(step: Step, tip: str, paths: Sequence[str]) -> Step:
             [f"{escape(culprit.rpartition('@')[0] or tip)} does not fit in:", "", *listed]
         ),
         fields=(
+            *(field for field in step.fields if field.key not in ("joined", "left-out")),
             *(Field("unmerged", place) for place in joined),
             Field("conflict-with", culprit),
             Field("conflicts", str(len(paths))),
@@ -173,4 +175,5 @@ def after_conflict(step: Step, tip: str, paths: Sequence[str]) -> Step:
         ),
         parents=(),
         merge="none",
+        succeeded=False,
     )

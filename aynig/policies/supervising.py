@@ -25,6 +25,7 @@ def judge(state: str, children: Sequence[Child], told: Collection[str]) -> Hold 
             state=state,
             subject=f"{escape(news.branch)} {news.state}",
             fields=(Field("child", news.place), Field("child-state", news.state)),
+            succeeded=True,
         )
     pending = [child for child in children if not child.ended]
     if pending:

@@ -35,6 +35,8 @@ def test_a_task_may_only_ask_for_what_is_stricter(
         ("stuck", "done", True, True, False),
         ("end", "done", True, False, True),
         ("end", "review", True, True, False),
+        ("end", "done", False, False, True),
+        ("stuck", "done", False, False, False),
         ("checkpoint", "review", True, True, True),
         ("checkpoint", "review", True, False, False),
         ("checkpoint", "done", True, False, True),
