@@ -44,6 +44,11 @@ class Answer(NamedTuple):
     failure: str
     step: str
 
+    @property
+    def place(self) -> str:
+        """A commit of the thread that it counts for; what a lease says is no commit of one."""
+        return self.oid if self.to_state else self.answers
+
 
 def day_of(time: int) -> date:
     """The day of a time, in UTC; a commit may claim to be of the year 300000."""

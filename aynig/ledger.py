@@ -17,7 +17,7 @@ from bisect import bisect_left
 from calendar import timegm
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from itertools import groupby
 
@@ -28,7 +28,6 @@ from aynig.account import (
     STATE,
     Answer,
     Line,
-    Sum,
     day_of,
     read_answer,
     scopes_of,
@@ -36,12 +35,14 @@ from aynig.account import (
 )
 from aynig.dialects import Skim
 from aynig.errors import RepositoryError
+from aynig.families import Families
 from aynig.git.history import hidden_answer
 from aynig.git.repo import Repo
 from aynig.git.snapshot import RefReader
 from aynig.model import HEADS, LEASES, RefChange
 from aynig.policies.budget import Scope
 from aynig.scan import collector_at_rest
+from aynig.thread import GOES_ON
 from aynig.usage import Spent, Usage
 from aynig.workflow import Limits
 
@@ -54,8 +55,8 @@ _OID = re.compile(r"[0-9a-f]{40}")
 # Whatever limits an operator has set: sums are to be the same for everybody, and an answer does not
 # get cheaper by saying too much.
 _LIMITS = dialects.Limits(message_bytes=1 << 26, trailers=1 << 16)
-# Tasks whose sums are kept at hand.
-_MOST_TASKS = 20_000
+# Commits below the tip of a branch among which its last task is looked for.
+_FAR_BACK = 1000
 
 ReadSkim = Callable[[bytes], Skim | None]
 Moves = Callable[[], Iterable[RefChange]]
@@ -65,8 +66,9 @@ Moves = Callable[[], Iterable[RefChange]]
 class Entry:
     """One answer of the ledger, or what a lease says was spent before there is one.
 
-    `task` is the oid of the commit that its task began with, `state` the state that ran, `time`
-    when its run ended (seconds since the epoch). `failure` is empty for a success.
+    `task` is the oid of the commit that its task began with; of a child that is the task which a
+    person has submitted, and `thread` the first commit of its own. `state` is the state that ran,
+    `time` when its run ended (seconds since the epoch). `failure` is empty for a success.
     """
 
     oid: str
@@ -85,6 +87,12 @@ class Entry:
     # Of an answer without a script: what kind of step it was.
     step: str = ""
     branch: str = ""
+    thread: str = ""
+
+    @property
+    def answered(self) -> bool:
+        """Is there an answer, or has only a lease told what was spent?"""
+        return bool(self.to_state)
 
     @property
     def succeeded(self) -> bool:
@@ -139,7 +147,10 @@ class Feed:
 class _Node:
     """A commit that refs lead to. `leads` is None where the walk has not gone on from there."""
 
-    __slots__ = ("answer", "held", "leads", "ran", "resumes", "state", "time")
+    __slots__ = (
+        "answer", "apart", "fans_out", "goes_on", "held", "leads", "parent", "ran", "resumes",
+        "state", "time",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         # How many refs and commits lead to it: with none left it is no longer counted.
@@ -152,6 +163,12 @@ class _Node:
         self.ran = ""
         # Is it a person's word that the task may go on?
         self.resumes = False
+        # Does it begin a task though it lies on one, or go on with one that is over?
+        self.apart = False
+        self.goes_on = False
+        # The branch that a first commit says it is a child of; of an answer, has it children?
+        self.parent = ""
+        self.fans_out = False
 
 
 def read_any(message: bytes) -> Skim | None:
@@ -202,9 +219,11 @@ class Ledger:
         self._missing: set[str] = set()
         self._lines: defaultdict[tuple[str, str], Line] = defaultdict(Line)
         self._roots: dict[str, str] = {}
-        self._tasks: dict[str, dict[tuple[str, str], Sum]] = {}
-        # Was anything missing when those were looked up?
-        self._torn = False
+        # The threads of the branches that children name as their parents.
+        self._named: dict[str, str | None] = {}
+        self._families = Families(self)
+        # What was missing when those were looked up.
+        self._torn: set[str] = set()
         # What leases say, by lease ref; and those refs by the triggering commit.
         self._live: dict[str, tuple[Entry, Answer]] = {}
         self._live_of: defaultdict[str, set[str]] = defaultdict(set)
@@ -234,12 +253,14 @@ class Ledger:
                 # It may have been fetched since.
                 self._pending += self._missing
                 self._missing.clear()
-                if self._torn:
-                    self._torn = False
+                if any(self._repo.has_commit(oid) for oid in self._torn):
+                    self._torn.clear()
+                    self._families.forget_threads()
+                    self._named.clear()
                     self._roots.clear()
-                    self._tasks.clear()
             self._walk()
             self._release(dropped)
+            self._look_at_parents(changes)
             for change in changes:
                 if change.ref.startswith(LEASES):
                     self._take_live(change.ref, change.new)
@@ -288,6 +309,8 @@ class Ledger:
                 self._hold(lead)
             if node.answer is not None:
                 found.append((node, node.answer))
+            elif node.resumes:
+                self._families.add_word(oid, node.time)
         for _, answer in found:
             self._answered[answer.answers] += 1
             for ref in tuple(self._live_of.get(answer.answers, ())):
@@ -310,6 +333,9 @@ class Ledger:
         answered = fields.get("answers")
         if said is None or answered is None:
             node.resumes = "resumes" in fields
+            node.parent = fields.get("parent", "")
+            node.apart = "begins" in fields
+            node.goes_on = bool(parents) and parents[0] in map(fields.get, GOES_ON)
             return parents
         if answered not in parents:
             if answered == oid or not _OID.fullmatch(answered):
@@ -318,6 +344,7 @@ class Ledger:
                 return parents
             parents = (answered, *parents[1:])
         node.answer = read_answer(oid, node.time, said, fields)
+        node.fans_out = "children" in fields
         return parents
 
     def _may_jump(self, oid: str, parents: tuple[str, ...], answered: str) -> bool:
@@ -342,6 +369,8 @@ class Ledger:
             self._frontier.discard(oid)
             self._missing.discard(oid)
             oids += node.leads or ()
+            if node.resumes and node.leads is not None:
+                self._families.remove_word(oid)
             if node.answer is not None:
                 self._discount(node.ran, node.answer)
                 self._answered[node.answer.answers] -= 1
@@ -350,12 +379,14 @@ class Ledger:
         found.sort(key=lambda pair: pair[1])
         batches: defaultdict[tuple[str, str], list[Answer]] = defaultdict(list)
         for state, answer in found:
+            self._families.add(answer)
             for scope in scopes_of(state, answer.agent):
                 batches[scope].append(answer)
         for scope, batch in batches.items():
             self._lines[scope].add(batch)
 
     def _discount(self, state: str, answer: Answer) -> None:
+        self._families.remove(answer, state)
         for scope in scopes_of(state, answer.agent):
             self._lines[scope].remove(answer)
 
@@ -395,7 +426,7 @@ class Ledger:
             try:
                 node.time, parents, message = self._repo.lineage(oid)
             except RepositoryError:
-                self._torn = True
+                self._torn.add(oid)
                 return None
             node.leads = self._leads(oid, node, parents, self._read(node, message))
         return node
@@ -407,16 +438,20 @@ class Ledger:
         return node.ran
 
     def _below(self, node: _Node) -> str | None:
-        """The commit of the same task before this one; None where the task begins here."""
+        """The commit of the same thread before this one; None where the thread begins here."""
         if node.answer is not None:
             return node.answer.answers
         if not node.state or not node.leads:
+            return None
+        if node.goes_on:
+            return node.leads[0]
+        if node.parent or node.apart:
             return None
         state = self._state_of(node.leads[0])
         return node.leads[0] if state and state not in _OVER else None
 
     def _thread(self, oid: str) -> Iterator[tuple[str, _Node]]:
-        """A commit and those of its task before it, as far as this clone has them."""
+        """A commit and those of its thread before it, as far as this clone has them."""
         following: str | None = oid
         while following is not None:
             node = self._look_at(following)
@@ -425,8 +460,8 @@ class Ledger:
             yield following, node
             following = self._below(node)
 
-    def task_of(self, oid: str) -> str:
-        """The oid of the commit that the task of a commit began with."""
+    def thread_of(self, oid: str) -> str:
+        """The first commit of the thread of a commit: of the task of its branch."""
         with self._mutex:
             path = []
             root = oid
@@ -438,10 +473,65 @@ class Ledger:
             self._roots.update(dict.fromkeys(path, root))
             return root
 
-    def tasks_on_line(self, oid: str, seen: set[str]) -> Iterator[str]:
-        """The tasks that lie on the line of a branch at `oid`, the last first.
+    def line_of(self, oid: str) -> frozenset[str]:
+        """All commits of the thread up to this one."""
+        with self._mutex:
+            return frozenset(each for each, _ in self._thread(oid))
+
+    def task_of(self, oid: str) -> str:
+        """The first commit of the task that the task of a commit came of, as its child or as a
+        child of that; its own, where no other task has started it."""
+        with self._mutex:
+            return self._families.root_of(self.thread_of(oid))
+
+    def above(self, thread: str) -> str | None:
+        """The thread that started this one, as a child; None for one that a person has begun.
+
+        A child begins on the answer that started it. One that was made by hand is known by the
+        branch that it names, so it belongs to what that branch is at.
+        """
+        node = self._look_at(thread)
+        if node is None or not node.parent:
+            return None
+        below = self._look_at(node.leads[0]) if node.leads else None
+        if below is not None and below.fans_out and node.leads:
+            return self.thread_of(node.leads[0])
+        ref = HEADS + node.parent
+        if ref not in self._named:
+            self._named[ref] = self._thread_at(ref)
+        return self._named[ref]
+
+    def _thread_at(self, ref: str) -> str | None:
+        """The thread of the last task of a branch; what people add to its files is no task."""
+        following = self._refs.get(ref)
+        for _ in range(_FAR_BACK):
+            node = self._look_at(following) if following is not None else None
+            if node is None or following is None:
+                return None
+            if node.state:
+                return self.thread_of(following)
+            following = node.leads[0] if node.leads else None
+        return None
+
+    def _look_at_parents(self, changes: Iterable[RefChange]) -> None:
+        """Where the branch of a parent is at another task now, its children go with it."""
+        moved = {change.ref for change in changes} & self._named.keys()
+        if any(self._thread_at(ref) != self._named[ref] for ref in moved):
+            self._named.clear()
+            self._families.forget()
+
+    def state_run(self, answer: Answer) -> str:
+        """The state that the run of an answer was of."""
+        node = self._nodes.get(answer.oid)
+        if node is not None and node.answer is not None:
+            return self._ran(node)
+        return self._state_of(answer.answers)
+
+    def threads_on_line(self, oid: str, seen: set[str]) -> Iterator[str]:
+        """The threads that lie on the line of a branch at `oid`, the last first.
 
         What is in `seen` is on another's line, and ends this one; what was walked is added to it.
+        What lies below a child is its parent's.
         """
         with self._mutex:
             following: str | None = oid
@@ -451,46 +541,34 @@ class Ledger:
                 if node is None:
                     return
                 if node.answer is not None:
-                    yield self.task_of(following)
+                    yield self.thread_of(following)
                     following = node.answer.answers
+                elif node.parent:
+                    return
                 else:
                     following = node.leads[0] if node.leads else None
+
+    def _covered(self, oid: str) -> str:
+        """The task of a commit, when all that came of it is counted.
+
+        None of that is older than its first commit, as far as clocks agree.
+        """
+        root = self.task_of(oid)
+        node = self._look_at(root)
+        self.cover(node.time if node is not None else -math.inf)
+        return root
 
     def spent_on_task(
         self, tip: str, kind: str = REPOSITORY, name: str = "", but: str = ""
     ) -> Spent:
-        """What the task of a branch at `tip` has spent so far, in one scope.
+        """What the task of a branch at `tip` has spent so far in one scope, with its family.
 
         Here and below, `but` is a lease ref whose word is left out.
         """
         with self._mutex:
-            found = self._sums_of_task(tip).get((kind, name), Sum()).copy()
-            for ref in self._live_of.get(tip, ()):
-                entry, answer = self._live[ref]
-                if ref != but and (kind, name) in scopes_of(entry.state, entry.agent):
-                    found.count(answer)
-            return found.spent()
-
-    def _sums_of_task(self, tip: str) -> dict[tuple[str, str], Sum]:
-        path = []
-        sums: dict[tuple[str, str], Sum] = {}
-        for oid, node in self._thread(tip):
-            if oid in self._tasks:
-                sums = {scope: each.copy() for scope, each in self._tasks[oid].items()}
-                break
-            path.append(node)
-        for node in reversed(path):
-            if node.resumes:
-                for each in sums.values():
-                    each.forgive()
-            if node.answer is not None:
-                for scope in scopes_of(self._ran(node), node.answer.agent):
-                    sums.setdefault(scope, Sum()).count(node.answer)
-        if path:
-            if len(self._tasks) >= _MOST_TASKS:
-                self._tasks.clear()
-            self._tasks[tip] = sums
-        return sums
+            root = self._covered(tip)
+            own = self._own(but, kind, name)
+            return self._families.sum_of(root, (kind, name), own).spent()
 
     # --- questions --------------------------------------------------------------------------
 
@@ -567,6 +645,7 @@ class Ledger:
             name=f"the {kind} {name}" if name else f"the {kind}",
             limits=limits,
             task=self.spent_on_task(tip, kind, name, but),
+            shared=self._families.is_shared(self.task_of(tip)),
             day=self.spent_on_day(today, kind, name, but),
             calls=calls,
             oldest=oldest,
@@ -578,27 +657,26 @@ class Ledger:
             self.cover(since)
             line = self._lines.get((REPOSITORY, ""))
             answers = line.answers if line else []
-            live = {answer.oid: entry for entry, answer in self._live.values()}
             start = bisect_left(answers, since, key=time_of)
-            return [live.get(each.oid) or self._entry(each) for each in answers[start:]]
+            return [self._entry(each) for each in answers[start:]]
 
     def entries_of_task(self, tip: str) -> list[Entry]:
-        """The answers of the task of a branch at `tip`, the oldest first."""
+        """All that counts for the task of a branch at `tip`, with its family, the oldest first."""
         with self._mutex:
-            found = [
-                self._entry(node.answer, self._ran(node))
-                for _, node in self._thread(tip)
-                if node.answer is not None
-            ]
-            found.reverse()
-            return found + [entry for entry, _ in self._live.values() if entry.answers == tip]
+            root = self._covered(tip)
+            return [self._entry(answer) for answer in self._families.members(root)]
 
-    def _entry(self, answer: Answer, ran: str | None = None) -> Entry:
+    def _entry(self, answer: Answer) -> Entry:
+        live = self._live_entry(answer)
+        thread = self.thread_of(answer.place)
+        task = self._families.root_of(thread)
+        if live is not None:
+            return replace(live, task=task, thread=thread)
         return Entry(
             oid=answer.oid,
             answers=answer.answers,
-            task=self.task_of(answer.oid),
-            state=self._nodes[answer.oid].ran if ran is None else ran,
+            task=task,
+            state=self._nodes[answer.oid].ran,
             to_state=answer.to_state,
             agent=answer.agent,
             time=answer.time,
@@ -606,4 +684,11 @@ class Ledger:
             calls=answer.calls,
             failure=answer.failure,
             step=answer.step,
+            thread=thread,
         )
+
+    def _live_entry(self, answer: Answer) -> Entry | None:
+        """What a lease says, where that is what this is made of."""
+        refs = self._live_of.get(answer.answers, ())
+        found = (self._live[ref][0] for ref in refs)
+        return next((entry for entry in found if entry.oid == answer.oid), None)

@@ -40,7 +40,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("git.landings", "git.mirror", "git.scenarios", "git.seclusion"),
     ("git.sharedrefs", "thread", "attempts", "promise", "checklist"),
     ("threads", "scan", "rescue", "records", "account"),
-    ("limits", "doorbell", "wakeserver", "watch"),
+    ("limits", "doorbell", "wakeserver", "watch", "families"),
     (
         "policies.assignment", "policies.breaker", "policies.contention", "policies.dependencies",
         "policies.fallback", "policies.loop", "policies.retries", "policies.setback",

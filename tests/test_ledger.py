@@ -96,6 +96,7 @@ def test_an_answer_is_an_entry(lab: Lab) -> None:
     assert entry == Entry(
         oid=answer, answers=task, task=task, state="build", to_state="ok", agent="coder",
         time=lab.time(answer), usage=Usage(Decimal("0.42"), 7, calls=2), calls=2,
+        thread=task,
     )  # fmt: skip
     assert entry.succeeded
     assert entry.day == lab.day(answer)
@@ -254,7 +255,7 @@ def test_the_other_parents_of_an_answer_are_read(lab: Lab, worked: bool) -> None
     lab.world.git("update-ref", "refs/heads/task", joined)
     lab.world.git("update-ref", "-d", "refs/heads/child")
     assert lab.costs() == ["3", "1"]
-    assert lab.cost_of_task() == 1, "what children spend is their own task's"
+    assert lab.cost_of_task() == 1, "it came of no answer of this task, and names no parent"
 
 
 @pytest.mark.parametrize("restarted", [False, True])
@@ -386,6 +387,180 @@ def test_a_task_older_than_what_is_covered_is_added_up_whole(lab: Lab) -> None:
     lab.ledger.refresh()
     assert lab.ledger.spent_on_day(lab.day(answer)).usage.cost == 2
     assert lab.cost_of_task() == 3
+
+
+# --- families -----------------------------------------------------------------------------------
+
+
+def fan_out(lab: Lab, *children: str, parent: str = "task", state: str = "gather") -> None:
+    """An answer that starts children, and their first commits on top of it."""
+    lab.answer("cost-usd: 1", f"children: {len(children)}", branch=parent, state=state)
+    for child in children:
+        lab.world.commit(
+            f"{child}\n\naynig: build\naynig: parent: {parent}\n",
+            branch=child,
+            parent=lab.world.tip(parent),
+        )
+
+
+def sums(lab: Lab, *branches: str) -> list[Decimal]:
+    return [lab.cost_of_task(branch) for branch in branches]
+
+
+@pytest.mark.parametrize("state", ["gather", "done"])
+def test_a_task_and_all_that_came_of_it_count_together(lab: Lab, state: str) -> None:
+    task = lab.task()
+    fan_out(lab, "one", "two", state=state)
+    assert sums(lab, "task", "one", "two") == [1, 1, 1]
+    lab.answer("cost-usd: 2", branch="one")
+    fan_out(lab, "deep", parent="two")
+    lab.answer("cost-usd: 4", branch="deep")
+    other = lab.task("other")
+    lab.answer("cost-usd: 100", branch="other")
+    assert sums(lab, "task", "one", "two", "deep") == [8, 8, 8, 8]
+    assert lab.cost_of_task("other") == 100
+    assert {entry.task for entry in lab.entries()} == {task, other}
+    assert len({entry.thread for entry in lab.entries()}) == 5
+    lab.restart()
+    assert sums(lab, "task", "deep", "other") == [8, 8, 100]
+
+
+def test_a_child_whose_branch_is_gone_counts_where_its_parent_has_joined_it(lab: Lab) -> None:
+    lab.task()
+    fan_out(lab, "one")
+    child = lab.answer("cost-usd: 2", branch="one")
+    triggering = lab.world.tip("task")
+    tree = lab.world.git("rev-parse", "task^{tree}")
+    message = answering(triggering, "done", "step: join").encode()
+    joined = lab.world.git(
+        "commit-tree", tree, "-p", triggering, "-p", child, stdin=message, env=lab.world.tick()
+    )
+    lab.world.git("update-ref", "refs/heads/task", joined)
+    lab.world.git("update-ref", "-d", "refs/heads/one")
+    assert lab.cost_of_task() == 3
+
+
+def test_a_child_by_hand_counts_with_what_the_branch_that_it_names_is_at(lab: Lab) -> None:
+    child = "by hand\n\naynig: build\naynig: parent: task\n"
+    lab.task("child", child)
+    lab.answer("cost-usd: 2", branch="child")
+    assert lab.cost_of_task("child") == 2, "there is no such branch yet"
+    lab.task()
+    lab.answer("cost-usd: 1", state="done")
+    lab.world.commit("files, by hand", branch="task")
+    assert sums(lab, "child") == [3]
+    (tip,) = lab.world.git("rev-parse", "task~1").split()
+    assert lab.ledger.spent_on_task(tip).usage.cost == 3
+    # The branch is at another task now.
+    lab.task()
+    assert sums(lab, "task", "child") == [2, 2]
+    assert lab.ledger.spent_on_task(tip).usage.cost == 1
+    lab.world.git("update-ref", "-d", "refs/heads/task")
+    assert lab.cost_of_task("child") == 2
+
+
+def test_tasks_that_are_each_other_s_parents_are_one_family(lab: Lab) -> None:
+    for name, parent in (("a", "b"), ("b", "a"), ("c", "a")):
+        lab.task(name, f"{name}\n\naynig: build\naynig: parent: {parent}\n")
+        lab.answer("cost-usd: 1", branch=name)
+    assert sums(lab, "a", "b", "c") == [3, 3, 3]
+    lab.restart()
+    assert sums(lab, "c", "b", "a") == [3, 3, 3]
+
+
+def test_a_task_that_begins_on_another_is_no_part_of_it(lab: Lab) -> None:
+    lab.task()
+    lab.answer("cost-usd: 1", state="review")
+    lab.world.commit(
+        "x\n\naynig: build\naynig: begins: task\n", branch="new", parent=lab.world.tip("task")
+    )
+    lab.answer("cost-usd: 2", branch="new")
+    assert sums(lab, "task", "new") == [1, 2]
+
+
+def test_a_task_that_was_done_and_is_taken_up_again_is_the_same(lab: Lab) -> None:
+    lab.task()
+    lab.answer("cost-usd: 1")
+    lab.world.commit(f"x\n\naynig: build\naynig: reopens: {lab.world.tip('task')}\n", branch="task")
+    lab.answer("cost-usd: 2")
+    assert lab.cost_of_task() == 3
+
+
+def test_what_leases_of_a_family_say_counts_in_it_and_one_can_be_left_out(lab: Lab) -> None:
+    lab.task()
+    fan_out(lab, "one", "two")
+    for number, branch in enumerate(("one", "two"), 1):
+        lease = lab.world.git("commit-tree", EMPTY_TREE, "-m", branch, env=lab.world.tick())
+        lab.spends[f"{LEASES}{number}", lease] = Entry(
+            oid=lease, answers=lab.world.tip(branch), task="", state="build", to_state="",
+            agent="", time=lab.time(lease), usage=Usage(Decimal(2 * number)), calls=1,
+        )  # fmt: skip
+        lab.world.git("update-ref", f"{LEASES}{number}", lease)
+    assert sums(lab, "task", "one", "two") == [7, 7, 7]
+    left = lab.ledger.spent_on_task(lab.world.tip("task"), but=f"{LEASES}1").usage.cost
+    assert left == 5
+    assert lab.ledger.spent_on_task(lab.world.tip("one"), STATE, "build").usage.cost == 7
+    root = lab.ledger.task_of(lab.world.tip("task"))
+    assert {entry.task for entry in lab.entries()} == {root}
+    assert [entry.answered for entry in lab.ledger.entries_of_task(root)] == [True, False, False]
+    lab.world.git("update-ref", "-d", f"{LEASES}2")
+    assert sums(lab, "task", "two") == [3, 3]
+
+
+def resume(lab: Lab, branch: str) -> str:
+    tip = lab.world.tip(branch)
+    return lab.world.commit(f"resume\n\naynig: build\naynig: resumes: {tip}\n", branch=branch)
+
+
+@pytest.mark.parametrize("branch", ["task", "one"])
+def test_who_lets_one_of_a_family_go_on_pardons_what_nobody_knows_of_all(
+    lab: Lab, branch: str
+) -> None:
+    lab.task()
+    fan_out(lab, "one", "two")
+    unknown = lab.answer("cost-usd: unknown", branch="one", state="review")
+    lab.ledger.refresh()
+    for name in ("task", "one", "two"):
+        assert lab.ledger.spent_on_task(lab.world.tip(name)).unknown == unknown
+    word = resume(lab, branch)
+    lab.ledger.refresh()
+    for name in ("task", "one", "two"):
+        assert lab.ledger.spent_on_task(lab.world.tip(name)).unknown == ""
+    # What comes after that is not pardoned.
+    later = lab.answer("cost-usd: unknown", branch="two", state="review")
+    lab.ledger.refresh()
+    assert lab.ledger.spent_on_task(lab.world.tip("task")).unknown == later
+    lab.world.git("update-ref", f"refs/heads/{branch}", f"{word}^")
+    lab.world.git("update-ref", "refs/heads/two", f"{later}^")
+    lab.ledger.refresh()
+    assert lab.ledger.spent_on_task(lab.world.tip("two")).unknown == unknown
+
+
+def test_on_its_own_branch_a_word_pardons_what_is_below_it_whatever_clocks_say(lab: Lab) -> None:
+    lab.task()
+    unknown = lab.answer("cost-usd: unknown", state="review")
+    lab.pass_time(-600)
+    resume(lab, "task")
+    lab.ledger.refresh()
+    assert lab.ledger.spent_on_task(lab.world.tip("task")).unknown == ""
+    lab.pass_time(-600)
+    later = lab.answer("cost-usd: unknown", state="review")
+    assert lab.time(later) < lab.time(unknown)
+    lab.ledger.refresh()
+    assert lab.ledger.spent_on_task(later).unknown == later
+
+
+def test_of_a_family_only_what_is_new_is_read(lab: Lab) -> None:
+    lab.task()
+    fan_out(lab, "one", "two")
+    lab.answer("cost-usd: 2", branch="one")
+    assert lab.cost_of_task() == 3
+    lab.messages.clear()
+    assert sums(lab, "task", "one", "two") == [3, 3, 3]
+    assert lab.messages == []
+    lab.answer("cost-usd: 4", branch="two")
+    assert sums(lab, "task", "one") == [7, 7]
+    assert len(lab.messages) == 1
 
 
 # --- days, hours, failures ----------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from dataclasses import replace
 from decimal import Decimal
@@ -93,6 +94,69 @@ def test_what_runs_in_progress_have_spent_counts(stage: Stage) -> None:
         stage.repo.commit(answer, branch="other")
         site.scan.look()
         assert judge(site.ledger, limits, tip, time.time()).word == ""
+
+
+FAMILY = """limits: {cost-usd-per-task: 1}
+states:
+  split: {next: gather}
+  gather: {join: {wait-for: children, need: any, then: done}}
+"""
+
+
+def split_into(stage: Stage, children: str, script: str) -> None:
+    """A task that spends $0.4 and starts children, each with a script that spends."""
+    plan = ", ".join(f"{{name: {name}, state: go}}" for name in children.split())
+    stage.task(
+        costs("0.4", f"echo 'tasks: [{plan}]' >$AYNIG_CHILDREN"),
+        state="split",
+        config=FAMILY,
+        files={".aynig/go": f"#!/bin/sh\n{script}\n"},
+    )
+
+
+def test_nobody_escapes_a_limit_by_starting_children(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    split_into(stage, "a b c", costs("0.4", "echo 'aynig: go' >>$AYNIG_RESPONSE"))
+    told = stage.run(jobs=1)
+    children = ["task-a", "task-b", "task-c"]
+    assert [told.holds(name) for name in children] == [["over-budget"]] * 3
+    assert sum(runs(stage, name) - 1 for name in children) == 2
+    assert stage.status("task-c").detail == (
+        "the repository has spent $1.2 on this task with its parents and children, "
+        "and cost-usd-per-task is $1"
+    )
+    # What is shown is what it was judged by.
+    monkeypatch.chdir(stage.repo.path)
+    for args in (["costs"], ["costs", "task"], ["costs", "task-c"]):
+        assert aynig(*args, "--json") == 0
+        rows = json.loads(capsys.readouterr().out)
+        assert sum(Decimal(row["cost_usd"]) for row in rows) == Decimal("1.2")
+    assert rows[0]["branch"] == "task"
+    assert {row["branch"] for row in rows[1:]} < set(children)
+    assert len(rows) == 3
+
+
+def test_a_run_is_stopped_for_what_others_of_its_family_report(
+    stage: Stage, tmp_path: Path
+) -> None:
+    spend, begun = 'echo "cost-usd: 0.3" >>"$AYNIG_USAGE"; ', tmp_path / "begun"
+    split_into(stage, "a b", f"{spend} echo $AYNIG_BRANCH >{begun}; sleep 600 & wait")
+    with contextlib.closing(open_site(stage.repo.path)) as site:
+        theirs = Leases(site.repo, site.store, this_holder("x"), seconds=600, is_alive=is_alive)
+        with stage.live(jobs=1, grace=0.5):
+            running = wait_for(lambda: begun.read_text().strip() if begun.exists() else "")
+            other = "task-b" if running == "task-a" else "task-a"
+            event = read_event(site.repo, HEADS + other, stage.repo.tip(other), site.read)
+            assert event is not None
+            lease = theirs.acquire(event, None, "run-1", 1)
+            theirs.renew(replace(lease, spent=(Field("cost-usd", "0.5"),)))
+            stage.wait_for_state("failed", running)
+    fields = stage.repo.fields(running)
+    assert fields["stopped"] == "over-budget"
+    assert fields["failure"].startswith(
+        "it has spent $0.3, and cost-usd-per-task of the repository leaves $0.1"
+    )
 
 
 def test_calls_of_the_hour_are_waited_for(stage: Stage) -> None:

@@ -13,8 +13,9 @@ import click
 from aynig.cli.output import json_option, print_json, print_table
 from aynig.cli.place import open_one, remote_option, remotes_of
 from aynig.costs import (
+    BRANCH,
     KINDS,
-    STATE,
+    OF_BRANCHES,
     TASK,
     CostRow,
     branches_of_tasks,
@@ -24,10 +25,11 @@ from aynig.costs import (
 )
 from aynig.errors import UserError
 from aynig.git.repo import Repo
-from aynig.ledger import open_ledger
+from aynig.ledger import open_ledger, read_any
 from aynig.model import HEADS
 from aynig.settings import HERE, Settings
 from aynig.site import load_settings, reader
+from aynig.spending import spends_of_leases
 from aynig.text import operand, quote
 from aynig.usage import format_cost
 
@@ -36,7 +38,7 @@ _PLACES = 2
 
 @click.command("costs")
 @click.argument("branch", required=False)
-@click.option("--by", type=click.Choice(KINDS), help="A row for each: task, or state with BRANCH.")
+@click.option("--by", type=click.Choice(KINDS), help="A row for each: task, or branch with BRANCH.")
 @click.option(
     "--since",
     metavar="DAY",
@@ -50,13 +52,14 @@ def command(
 ) -> int:
     """Show what was spent: money, tokens and calls, as the answers in the history say it.
 
-    With BRANCH it is what the task of that branch has spent.
+    A task counts together with its children, as its limits do. With BRANCH it is what the task of
+    that branch has spent, a row for each branch of its family.
 
     \b
     Example:
       aynig costs --by day --since 2026-01-31
     """
-    kind = by or (STATE if branch is not None else TASK)
+    kind = by or (BRANCH if branch is not None else TASK)
     if remotes_of(".", (remote,) if remote else ()) == (HERE,):
         repo = Repo.open(".")
         rows = _rows(repo, load_settings(repo), branch, kind, since, "See `git branch`.")
@@ -89,22 +92,23 @@ def _rows(
     tip = repo.read_ref(ref) if ref is not None else None
     if branch is not None and tip is None:
         raise UserError(f"there is no branch {quote(branch)}", hint=hint)
-    ledger = open_ledger(repo)
+    ledger = open_ledger(repo, spends_of_leases(repo, read_any))
     ledger.refresh()
     start = timegm(since.timetuple()) if since is not None else None
     entries = entries_of(repo, ledger, tip, start, reader(settings))
-    branches = branches_of_tasks(repo, ledger) if kind == TASK else {}
+    branches = branches_of_tasks(repo, ledger) if kind in OF_BRANCHES else {}
     return rows_by(kind, entries, branches)
 
 
 def _as_json(kind: str, row: CostRow) -> dict[str, Any]:
     """A row for programs: money as text, because JSON's numbers are not exact."""
-    name: dict[str, Any] = {kind: row.name}
-    if kind == TASK:
+    name: dict[str, Any] = {TASK if kind == BRANCH else kind: row.name}
+    if kind in OF_BRANCHES:
         name["branch"] = row.branch or None
     return {
         **name,
         "answers": row.answers,
+        "unanswered": row.unanswered,
         "cost_usd": format_cost(row.cost_usd),
         "tokens_in": row.tokens_in,
         "tokens_out": row.tokens_out,
@@ -119,19 +123,24 @@ def _print(kind: str, rows: list[CostRow]) -> None:
     columns = {
         kind: names,
         "answers": _counts("answers", shown, lambda row: row.answers),
+        "unanswered": _counts("unanswered", shown, lambda row: row.unanswered),
         "cost USD": _right("cost USD", _dollars([row.cost_usd for row in shown])),
         "unknown": _counts("unknown", shown, lambda row: row.unknown),
         "tokens in": _counts("tokens in", shown, lambda row: row.tokens_in),
         "tokens out": _counts("tokens out", shown, lambda row: row.tokens_out),
         "calls": _counts("calls", shown, lambda row: row.calls),
     }
-    if not any(row.unknown for row in rows):
-        del columns["unknown"]
+    for column, needed in (
+        ("unknown", any(row.unknown for row in rows)),
+        ("unanswered", any(row.unanswered for row in rows)),
+    ):
+        if not needed:
+            del columns[column]
     print_table(list(columns), zip(*columns.values(), strict=True))
 
 
 def _name(kind: str, row: CostRow) -> str:
-    if kind == TASK:
+    if kind in OF_BRANCHES:
         return row.branch or row.name[:10]
     return row.name or "-"
 

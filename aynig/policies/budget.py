@@ -27,8 +27,9 @@ _SHOWN = 12
 class Scope:
     """The limits of one scope, and what was spent in it.
 
-    `task` is what the task in question has spent there, `day` all tasks since midnight (UTC);
-    `calls` are those of the last hour, of which the first was at `oldest`.
+    `task` is what the task in question has spent there, with all that it came of and that came of
+    it, `day` all tasks since midnight (UTC); `calls` are those of the last hour, of which the first
+    was at `oldest`.
     """
 
     # As a sentence names it: `the state build`.
@@ -38,6 +39,8 @@ class Scope:
     day: Spent = field(default=Spent())
     calls: int = 0
     oldest: float | None = None
+    # Have several branches of one family had a part in `task`?
+    shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +142,9 @@ def _bounds(scopes: Sequence[Scope], now: float) -> Iterable[_Bound]:
     tomorrow = float((int(now // _DAY) + 1) * _DAY)
     for scope in scopes:
         limits, name = scope.limits, escape(scope.name)
+        task = "on this task with its parents and children" if scope.shared else "on this task"
         for key, limit, spent, where, until in (
-            ("cost-usd-per-task", limits.cost_usd_per_task, scope.task, "on this task", None),
+            ("cost-usd-per-task", limits.cost_usd_per_task, scope.task, task, None),
             ("cost-usd-per-day", limits.cost_usd_per_day, scope.day, "today (UTC)", tomorrow),
         ):
             if limit is not None:
@@ -148,7 +152,7 @@ def _bounds(scopes: Sequence[Scope], now: float) -> Iterable[_Bound]:
                 unknown = spent.unknown
                 yield _Bound("cost", key, name, where, limit, cost, until, unknown)
         for key, most, used, where, until in (
-            ("tokens-per-task", limits.tokens_per_task, scope.task, "on this task", None),
+            ("tokens-per-task", limits.tokens_per_task, scope.task, task, None),
             ("tokens-per-day", limits.tokens_per_day, scope.day, "today (UTC)", tomorrow),
         ):
             if most is not None:

@@ -10,7 +10,7 @@ from tests.cli.conftest import Shell
 from tests.fleet import Fleet
 from tests.world import GitRepo
 
-KEYS = {"answers", "cost_usd", "tokens_in", "tokens_out", "calls", "unknown"}
+KEYS = {"answers", "unanswered", "cost_usd", "tokens_in", "tokens_out", "calls", "unknown"}
 
 
 def answer(repo: GitRepo, branch: str, *lines: str, state: str = "done") -> str:
@@ -52,6 +52,7 @@ def test_for_people_it_is_a_table_with_a_total(spent: Shell) -> None:
     ("kind", "names"),
     [
         ("task", ["old", "new", "total"]),
+        ("branch", ["old", "new", "total"]),
         ("state", ["build", "review", "total"]),
         ("agent", ["-", "coder", "total"]),
         ("day", ["2023-11-14", "2023-11-15", "total"]),
@@ -74,16 +75,57 @@ def test_json_has_exact_amounts_and_whole_oids(spent: Shell) -> None:
 
 
 def test_of_one_branch_it_is_what_its_last_task_has_spent(spent: Shell) -> None:
-    rows = spent("costs", "old", "--json").rows
+    rows = spent("costs", "old", "--by", "state", "--json").rows
     assert [(row["state"], row["cost_usd"]) for row in rows] == [
         ("build", "10"),
         ("review", "0.000125"),
     ]
     spent.repo.commit("later, by hand", branch="old")
-    assert spent("costs", "old", "--json").rows == rows
+    assert spent("costs", "old", "--by", "state", "--json").rows == rows
+    (row,) = spent("costs", "old", "--json").rows
+    assert (row["branch"], row["cost_usd"]) == ("old", "10.000125")
     spent.repo.commit("x\n\naynig: build\n", branch="old")
     answer(spent.repo, "old", "cost-usd: 3")
     assert [row["cost_usd"] for row in spent("costs", "old", "--json").rows] == ["3"]
+
+
+def test_a_task_is_shown_with_its_children_and_a_branch_with_its_family(spent: Shell) -> None:
+    repo = spent.repo
+    answer(repo, "new", "cost-usd: 1", "children: 2", state="gather")
+    for name in ("one", "two"):
+        message = f"{name}\n\naynig: build\naynig: parent: new\n"
+        repo.commit(message, branch=name, parent=repo.tip("new"))
+        answer(repo, name, "cost-usd: 2")
+    repo.git("branch", "-D", "two")
+    repo.git("update-ref", "refs/aynig/lease/x", repo.git("rev-parse", "one"))
+    (_, row) = spent("costs", "--json").rows
+    assert (row["branch"], row["answers"], row["cost_usd"]) == ("new", 3, "3.5")
+    for branch in ("new", "one"):
+        said = spent("costs", branch)
+        assert [line.split()[:3] for line in said.lines] == [
+            ["branch", "answers", "cost"],
+            ["new", "2", "1.50"],
+            ["one", "1", "2.00"],
+            ["total", "3", "3.50"],
+        ]
+    names = [row["branch"] for row in spent("costs", "--by", "branch", "--json").rows]
+    assert names == ["old", "new", "one"]
+
+
+def test_what_was_spent_without_an_answer_is_shown_as_well(aynig: Shell) -> None:
+    script = '#!/bin/sh\necho "cost-usd: 0.5" >>"$AYNIG_USAGE"\nexit 1\n'
+    config = "retries: {max: 2, backoff: 1h}\nlimits: {cost-usd-per-task: 0.5}\n"
+    files = {".aynig/go": script, ".aynig/config.yaml": config}
+    aynig.repo.commit("x\n\naynig: go\n", branch="task", parent=aynig.repo.tip(), files=files)
+    assert "unanswered" not in aynig("costs").out
+    aynig("run", "-q")
+    for args in ((), ("task",), ("--by", "state")):
+        (row,) = aynig("costs", *args, "--json").rows
+        assert (row["answers"], row["unanswered"], row["cost_usd"]) == (0, 1, "0.5")
+        assert row["calls"] == 1
+    heading, task = aynig("costs").lines
+    assert heading.split()[:3] == ["task", "answers", "unanswered"]
+    assert task.split()[:4] == ["task", "0", "1", "0.50"]
 
 
 def test_since_a_day_only_what_came_then_counts(spent: Shell) -> None:
@@ -152,7 +194,7 @@ def test_of_a_remote_it_is_what_its_branches_say(
     (row,) = aynig("costs", "--remote", "origin", "--json").rows
     assert (row["branch"], row["cost_usd"]) == ("task", "2")
     (row,) = aynig("costs", "task", "--remote", "origin", "--json").rows
-    assert (row["state"], row["cost_usd"]) == ("go", "2")
+    assert (row["branch"], row["cost_usd"]) == ("task", "2")
     said = aynig("costs", "nothing", "--remote", "origin")
     assert "See `aynig status --remote origin`" in said.err
 
