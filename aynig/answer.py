@@ -153,6 +153,8 @@ class Findings:
     fault: str = ""
     # The score of its verification, where there was one, and what may be told of it.
     verified: str = ""
+    # Why no result could have passed it.
+    unfit: str = ""
     enough: bool = True
     told: tuple[Field, ...] = ()
     # Why the verification was ended from outside, as in `RunResult.stopped`.
@@ -303,7 +305,7 @@ def failure_text(result: RunResult, left: Left, findings: Findings) -> str:
     fault = left.fault or findings.fault or _answer_fault(left)
     text = findings.overspent or outcome(result, fault)
     if not findings.enough and not fault:
-        text = f"verification: {findings.verified}"
+        text = f"verification: {findings.unfit or findings.verified}"
     elif result.stopped in ("timeout", DEADLINE):
         # The time it took differs from run to run.
         text = "timed out" if result.stopped == "timeout" else "its deadline was over"
@@ -339,6 +341,7 @@ def _subject(
     ending = ending_of(result, left, findings)
     reason = "" if ending in ("", VERIFICATION) else findings.overspent or outcome(result, fault)
     score = f"verified {findings.verified}" if findings.verified else ""
+    score += f": {findings.unfit}" if findings.unfit else ""
     turn = way.loop.detail if way.loop is not None else ""
     undoes = f"to undo, then {way.then}" if way.then else ""
     told = "; ".join(part for part in (turn, reason, score, undoes, said) if part)

@@ -210,7 +210,12 @@ class Execution:
             Field("failed-scenario", shorten(escape(line), _TOLD_WIDTH)) for line in verdict.told
         )
         found = replace(
-            found, verified=verdict.score, enough=verdict.enough, told=told, stopped=judged.stopped
+            found,
+            verified=verdict.score,
+            unfit=verdict.unfit,
+            enough=verdict.enough,
+            told=told,
+            stopped=judged.stopped,
         )
         return found, verdict.enough
 

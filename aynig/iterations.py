@@ -37,11 +37,13 @@ def iteration_of(
     if loop is None:
         return None
     promised = loop.promise is not None and _promised(loop.promise, plan, left, folder)
-    checked = False
+    checked, given, lost = False, 0, 0
     if loop.plan is not None:
-        given = plan_items(repo, _tree_of(repo, plan.thread.by_person), loop.plan)
-        checked = all_checked(plan_items(repo, tree, loop.plan), given)
-    return Iteration(plan.thread.iterations + 1, good, promised, checked)
+        as_given = plan_items(repo, _tree_of(repo, plan.thread.by_person), loop.plan)
+        left_over = plan_items(repo, tree, loop.plan)
+        checked = all_checked(left_over, as_given)
+        given, lost = len(as_given), max(len(as_given) - len(left_over), 0)
+    return Iteration(plan.thread.iterations + 1, good, promised, checked, given, lost)
 
 
 def plan_items(repo: Repo, tree: str, path: str) -> tuple[Item, ...]:

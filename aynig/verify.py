@@ -151,7 +151,7 @@ class _Bench:
         self._private = private
         # What was written out, by the folder it went to, and what it looked like then.
         self._laid: dict[Path, tuple[ScenarioTree, object]] = {}
-        self._empty = 0
+        self._empty: list[str] = []
         self.judged_by: list[str] = []
 
     def run_all(self) -> tuple[Scored, str]:
@@ -170,7 +170,9 @@ class _Bench:
             else:
                 failed.append(check.name)
                 outputs.append(outcome.output)
-        return Scored(passed, len(checks), tuple(failed), tuple(outputs), self._empty), stopped
+        return Scored(
+            passed, len(checks), tuple(failed), tuple(outputs), tuple(self._empty)
+        ), stopped
 
     # --- what there is to check ------------------------------------------------------------------
 
@@ -191,7 +193,7 @@ class _Bench:
             self.judged_by += [digest] if digest else []
             folder = private / f"scenarios-{number}"
             scenarios = scenarios_in(place)
-            self._empty += not scenarios
+            self._empty += [] if scenarios else [place.shown]
             self._lay(place, folder)
             for scenario in scenarios:
                 yield _Check(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from aynig.text import counted
 from aynig.workflow import Loop
 
 KEPT = "kept"
@@ -25,6 +26,9 @@ class Iteration:
     promised: bool = False
     # Are all items of the plan checked? False without a plan.
     all_checked: bool = False
+    # Of so many items that people have put on the plan, so many are gone.
+    given: int = 0
+    lost: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +44,17 @@ def judge(loop: Loop, iteration: Iteration) -> LoopVerdict:
     if iteration.good and _is_kept(loop, iteration):
         return LoopVerdict(KEPT, _why_kept(loop, iteration))
     broken = "; it promised, and its checks failed" if _is_broken(loop, iteration) else ""
+    why = broken + _lost(iteration)
     if iteration.number >= loop.limit:
-        return LoopVerdict(LIMIT, f"{iteration.number} of {loop.limit} iterations{broken}")
-    return LoopVerdict(AGAIN, f"iteration {iteration.number} of {loop.limit}{broken}")
+        return LoopVerdict(LIMIT, f"{iteration.number} of {loop.limit} iterations{why}")
+    return LoopVerdict(AGAIN, f"iteration {iteration.number} of {loop.limit}{why}")
+
+
+def _lost(iteration: Iteration) -> str:
+    """Why a plan is not done of which all that is left is checked."""
+    if not iteration.lost:
+        return ""
+    return f"; its plan has lost {iteration.lost} of {counted(iteration.given, 'item')}"
 
 
 def _is_kept(loop: Loop, iteration: Iteration) -> bool:

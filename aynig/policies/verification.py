@@ -20,25 +20,29 @@ class Scored:
     """How the checks of one verification went.
 
     `failed` are the names of those that did not pass, `outputs` what each of them printed at its
-    end (none, or as many as `failed`). `empty` counts the sources without a single scenario.
+    end (none, or as many as `failed`). `empty` are the folders without a single scenario, in words.
     """
 
     passed: int
     total: int
     failed: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
-    empty: int = 0
+    empty: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class VerdictOfVerification:
-    """`told` are lines that the answer and the worker may see; `sentence` names no check."""
+    """`told` are lines that the answer and the worker may see; `sentence` names no check.
+
+    `unfit` says why no result could have passed; empty where it is the worker's doing.
+    """
 
     enough: bool
     # As in `verified: 14/17`.
     score: str
     told: tuple[str, ...]
     sentence: str
+    unfit: str = ""
 
 
 def needs_seclusion(settings: Verification | None) -> bool:
@@ -57,20 +61,26 @@ def judge(settings: Verification, scored: Scored) -> VerdictOfVerification:
     # A need of nothing would make a verification that can't fail.
     needed = max(settings.need.of(scored.total), 1)
     score = f"{scored.passed}/{scored.total}"
-    problem = _problem(settings, scored, needed)
+    unfit = _unfit(scored, needed)
+    problem = unfit or _problem(settings, scored, needed)
     sentence = problem or f"{score} checks passed, {_need(settings, needed)}"
-    return VerdictOfVerification(not problem, score, _told(settings.show, scored), sentence)
+    return VerdictOfVerification(not problem, score, _told(settings.show, scored), sentence, unfit)
 
 
-def _problem(settings: Verification, scored: Scored, needed: int) -> str:
+def _unfit(scored: Scored, needed: int) -> str:
+    """What is wrong with the verification itself."""
+    if scored.empty:
+        where = ", ".join(escape(folder) for folder in scored.empty)
+        return f"there is no scenario in {where}, and an empty folder is never a success"
     if not scored.total:
         return "there was nothing to verify with: no command, and no scenario in any source"
-    if scored.empty:
-        which = counted(scored.empty, "source of scenarios", "sources of scenarios")
-        return f"{which} had no scenario, which is never a success"
     if needed > scored.total:
         total = counted(scored.total, "check")
         return f"{needed} checks have to pass, and there {_is(scored.total)} only {total}"
+    return ""
+
+
+def _problem(settings: Verification, scored: Scored, needed: int) -> str:
     if scored.passed < needed:
         return (
             f"only {scored.passed} of {counted(scored.total, 'check')} passed, "

@@ -14,7 +14,7 @@ from aynig.workflow import ALL, ANY, Need, Scenarios, Verification
 NAMES = tuple(f"s{number}" for number in range(40))
 
 
-def scored(passed: int, total: int, **changes: int) -> Scored:
+def scored(passed: int, total: int, **changes: tuple[str, ...]) -> Scored:
     failed = NAMES[: total - passed]
     outputs = tuple(f"output of {name}" for name in failed)
     return Scored(passed, total, failed, outputs, **changes)
@@ -47,13 +47,19 @@ def test_what_is_enough(need: Need, passed: int, total: int, enough: bool, sente
 def test_nothing_that_was_checked_is_never_enough(need: Need) -> None:
     verdict = judge(Verification(need=need), Scored(0, 0))
     assert not verdict.enough
-    assert "nothing to verify with" in verdict.sentence
+    assert "nothing to verify with" in verdict.unfit
+
+
+def test_what_the_worker_could_have_done_better_says_nothing_of_the_checks_themselves() -> None:
+    verdict = judge(Verification(), scored(1, 2))
+    assert (verdict.enough, verdict.unfit) == (False, "")
 
 
 def test_an_empty_folder_of_scenarios_is_never_made_good_by_other_checks() -> None:
-    verdict = judge(Verification(need=ANY), scored(3, 3, empty=1))
+    verdict = judge(Verification(need=ANY), scored(3, 3, empty=("'set' in judge",)))
     assert not verdict.enough
-    assert verdict.sentence == "1 source of scenarios had no scenario, which is never a success"
+    assert verdict.sentence == verdict.unfit
+    assert verdict.unfit.startswith("there is no scenario in 'set' in judge, and an empty folder")
 
 
 @pytest.mark.parametrize(

@@ -144,6 +144,9 @@ def test_an_agent_that_takes_items_off_the_plan_does_not_come_to_its_end(stage: 
     )
     stage.run()
     assert stage.repo.state("task") == "gave-up"
+    first, last = (stage.repo.message(rev).partition("\n")[0] for rev in ("task~2", "task"))
+    assert first == "go -> go: iteration 1 of 3; its plan has lost 1 of 2 items"
+    assert last == "go -> gave-up: 3 of 3 iterations; its plan has lost 1 of 2 items"
 
 
 def test_people_edit_the_plan_in_between_and_are_obeyed(stage: Stage) -> None:

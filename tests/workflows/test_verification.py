@@ -65,6 +65,21 @@ def test_hidden_scenarios_are_found_nowhere_by_the_worker_and_judge_it(stage: St
     stage.assert_unharmed()
 
 
+@pytest.mark.parametrize("commands", ["", "commands: ['true'], "])
+def test_an_empty_folder_of_scenarios_is_named_as_what_is_wrong(
+    stage: Stage, commands: str
+) -> None:
+    hide(stage, _notes="exit 0")
+    checks = f"{{{commands}scenarios: 'judge:hidden'}}"
+    stage.task("echo 42 >answer", config=config(checks, "    retries: {max: 0}\n"))
+    stage.run()
+    fields = stage.repo.fields("task")
+    assert fields[""] == "failed"
+    assert fields["verified"] == ("1/1" if commands else "0/0")
+    assert fields["failure"].startswith("verification: there is no scenario in 'hidden' in ")
+    assert "there is no scenario in 'hidden'" in stage.repo.message("task").partition("\n")[0]
+
+
 @pytest.mark.parametrize(("show", "told"), [("score", None), ("names", "adds"), ("output", "adds")])
 def test_the_names_of_failed_scenarios_are_told_as_far_as_the_workflow_allows(
     stage: Stage, show: str, told: str | None
