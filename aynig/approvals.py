@@ -42,7 +42,7 @@ from aynig.policies.people import is_peoples
 from aynig.requests import Asked, read_request, voice_of
 from aynig.site import Site
 from aynig.text import escape, shorten
-from aynig.thread import REPLIES, Thread, Told
+from aynig.thread import REPLIES, Thread, Told, first_words
 from aynig.trailers import encode
 from aynig.workflow import BEFORE, Approval, StateSettings, Workflow
 
@@ -227,7 +227,7 @@ def _goes_on(event: Event, asked: Asked, verdict: Verdict) -> Step:
         # The person's own words, or those of the answer that led here. Where that is a step, they
         # tell who approved something else.
         is_step = statement.value("step") is not None
-        said = "" if is_step else _ARROW.sub("", statement.subject)
+        said = "" if is_step else _ARROW.sub("", first_words(statement))
         # `aynig submit` begins its subjects with the state, and so does this one.
         said = said.removeprefix(f"{asked.proposes}: ")
         subject = f"{said} ({subject})" if said else subject

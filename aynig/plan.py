@@ -6,6 +6,7 @@ Pure: everything that has to be looked up is in `Facts`.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field, replace
 
 from aynig.durations import format_duration
@@ -75,6 +76,11 @@ class Facts:
     deadline: float | None = None
     first: Hold | Step | None = None
     last: Hold | Step | None = None
+
+
+# Paths of a conflict that the hold names.
+_PATHS_SHOWN = 3
+_COUNT = re.compile(r"[0-9]{1,9}")
 
 
 def make_plan(event: Event, facts: Facts) -> Plan | Hold:
@@ -174,6 +180,8 @@ def _what_people_do(event: Event) -> str:
     if event.state == AWAITING_ANSWER and statement.value("question"):
         asked = shorten(escape(statement.value("question") or ""), _QUESTION_WIDTH)
         return f"{asked} `aynig answer {operand(event.branch)} -m TEXT`"
+    if statement.value("conflict-with"):
+        return _what_a_conflict_needs(event)
     if statement.value("escalated"):
         why = shorten(escape(statement.value("failure") or "it is stuck"), _QUESTION_WIDTH)
         return f"{why}: `aynig retry {operand(event.branch)}` runs it again"
@@ -187,6 +195,19 @@ def _what_people_do(event: Event) -> str:
         f"asks for {escape(proposes)}{told}: `aynig approve {operand(event.branch)}` or "
         f"`aynig reject {operand(event.branch)} -m WHY`"
     )
+
+
+def _what_a_conflict_needs(event: Event) -> str:
+    """Which files of which child a join could not merge, and what has it tried again."""
+    statement = event.statement
+    child = (statement.value("conflict-with") or "").rpartition("@")[0]
+    paths = statement.values("conflict")
+    told = [escape(path) for path in paths[:_PATHS_SHOWN]]
+    total = statement.value("conflicts") or ""
+    more = (int(total) if _COUNT.fullmatch(total) else len(paths)) - len(told)
+    where = ", ".join(told) + (f" and {more} more" if more > 0 else "")
+    again = f"`aynig retry {operand(event.branch)}` joins again"
+    return f"{escape(child)} does not fit in: {where}; mend that child, then {again}"
 
 
 def _copy_hold(event: Event, facts: Facts) -> Hold | None:

@@ -39,6 +39,7 @@ from aynig.model import (
     AWAITING_APPROVAL,
     ENDED_STATES,
     HEADS,
+    HELD_STATES,
     RESERVED_STATES,
     Deferral,
     Field,
@@ -52,7 +53,7 @@ from aynig.reopening import write_reopening
 from aynig.respond import write_state
 from aynig.site import Site, limits_of
 from aynig.text import escape, operand, quote, shorten
-from aynig.thread import unique
+from aynig.thread import RETRY, first_words, unique
 from aynig.usage import KEYS
 
 _SLUG_WIDTH = 40
@@ -291,7 +292,7 @@ def retry(site: Site, branch: str, start: str | None = None) -> Written:
         failed = good[1]
     else:
         failed = _left_statement(site, info, tip) or _failed_statement(site, tip)
-    subject = failed.subject.removeprefix("retry ")
+    subject = first_words(failed)
     dialect = by_name(failed.dialect)
     oid = write_state(
         site.repo,
@@ -299,7 +300,7 @@ def retry(site: Site, branch: str, start: str | None = None) -> Written:
         ref,
         info.oid,
         check_state(failed.state),
-        subject=f"retry {subject}",
+        subject=f"{RETRY}{subject}",
         body=failed.body,
         fields=[*_writable(dialect, failed.fields), Field(_RETRY_OF, info.oid)],
         files_of=good[0] if good is not None else None,
@@ -466,6 +467,10 @@ def _failed_statement(site: Site, tip: Statement) -> Statement:
     before = tip.value("answers") or tip.value("cancels")
     ended_badly = tip.state in ENDED_STATES - {"done"} or tip.value("exit") not in (None, "0")
     ended_badly = ended_badly or tip.value("escalated") is not None
+    # What a person may have mended since is joined again; a state with a script of its own runs.
+    ended_badly = ended_badly or (
+        tip.state in HELD_STATES and tip.value("conflict-with") is not None
+    )
     if before and ended_badly and site.repo.has_commit(before):
         found = site.read(site.repo.commit(before).message)
         if found is not None:

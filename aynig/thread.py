@@ -23,8 +23,13 @@ _OVER = frozenset({"done", "failed", "canceled"})
 GOES_ON = ("retry-of", "reopens")
 # The field of a first commit that could be taken for the next one of the task below it.
 BEGINS = "begins"
+# How the subject of a retry begins.
+RETRY = "retry "
 # What people say to a proposal; it is judged by the next step.
 REPLIES = frozenset({"approved", "rejected", "answered"})
+# How the subjects of answers begin, and how those of approved ones end.
+_ARROW = re.compile(r"^[a-z0-9_-]+ -> [a-z0-9_-]+(?:: |$)")
+_APPROVED = re.compile(r"(?: \(approved by [^()]*\))+$")
 _NUMBER = re.compile(r"-?[0-9]{1,9}")
 # Longest that priorities of people's fields may be.
 _PRIORITIES = range(-100, 101)
@@ -32,11 +37,13 @@ _PRIORITIES = range(-100, 101)
 __all__ = [
     "BEGINS",
     "REPLIES",
+    "RETRY",
     "Thread",
     "Told",
     "begin",
     "carried",
     "continues",
+    "first_words",
     "follow",
     "unique",
 ]
@@ -177,6 +184,16 @@ def _with_fields(thread: Thread, statement: Statement) -> Thread:
         with contextlib.suppress(ValueError):
             changes["deadline"] = parse_duration(deadline)
     return replace(thread, **changes) if changes else thread  # type: ignore[arg-type]
+
+
+def first_words(statement: Statement) -> str:
+    """The subject of a task without what retries and approvals have put around it."""
+    subject = statement.subject
+    if statement.value("approves") is not None:
+        subject = _APPROVED.sub("", _ARROW.sub("", subject))
+    if statement.value("retry-of") is not None:
+        subject = subject.removeprefix(RETRY)
+    return subject
 
 
 def unique(values: Iterable[str]) -> tuple[str, ...]:

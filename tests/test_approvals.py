@@ -141,6 +141,28 @@ def test_a_retry_is_asked_about_again(stage: Stage) -> None:
     assert states(stage)[-2:] == ["deploy", "awaiting-approval"]
 
 
+def test_retries_and_approvals_do_not_pile_up_in_subjects(stage: Stage) -> None:
+    asked_before(stage, "exit 1")
+    subjects = []
+    for _ in range(3):
+        stage.run()
+        says(stage, "approved")
+        stage.run()
+        subjects.append(stage.repo.git("log", "-1", "--format=%s", "task~1"))
+        site = open_site(stage.repo.path)
+        retry(site, "task")
+        site.close()
+        subjects.append(stage.repo.git("log", "-1", "--format=%s", "task"))
+    assert (
+        subjects
+        == [
+            "approved -> deploy: Deploy it (approved by Emily)",
+            "retry Deploy it",
+        ]
+        * 3
+    )
+
+
 @pytest.mark.parametrize(
     "forged",
     [

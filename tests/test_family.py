@@ -238,7 +238,28 @@ def test_a_conflict_waits_for_a_person_unless_told_otherwise(stage: Stage) -> No
     child(stage.repo, "two", "done", {"base": "two\n"})
     stage.run()
     assert stage.repo.state("big") == "stalled"
-    assert stage.status("big").hold == "stalled"
+    row = stage.status("big")
+    assert (row.hold, row.detail) == (
+        "stalled",
+        "two does not fit in: base; mend that child, then `aynig retry big` joins again",
+    )
+
+
+def test_a_join_with_a_conflict_is_tried_again_by_a_retry(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parent(stage, config())
+    child(stage.repo, "one", "done", {"base": "one\n"})
+    child(stage.repo, "two", "done", {"base": "two\n", "other": "two\n"})
+    stage.run()
+    assert stage.repo.state("big") == "stalled"
+    child(stage.repo, "two", "done", {"base": "base\n"})
+    monkeypatch.chdir(stage.repo.path)
+    assert aynig("retry", "big") == 0
+    assert stage.repo.state("big") == "gather"
+    stage.run()
+    assert stage.repo.state("big") == "collect"
+    assert stage.repo.git("show", "big:base", "big:other") == "one\ntwo"
 
 
 def test_children_that_a_person_has_merged_need_no_merge(stage: Stage) -> None:
