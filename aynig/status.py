@@ -252,10 +252,12 @@ def _doorbells(site: Site) -> Iterator[tuple[int, bool, float]]:
 def _last_answer(site: Site, ref: str, tip: str, tips: Set[str]) -> RunRow | None:
     """The youngest answer of the task's own: that of the history it was forked off is another's.
 
-    Where its own part of the history begins: above the tip of another branch, and above what the
-    default branch contains.
+    Where its own part of the history begins: above the tip of another branch, above what the
+    default branch contains, and above what the first commit of a child lies on.
     """
-    rows = rows_of_branch(site.repo, ref, site.read, most=_COMMITS_BACK, above=tips)
+    rows = rows_of_branch(
+        site.repo, ref, site.read, most=_COMMITS_BACK, above=tips | _below_child(site, tip)
+    )
     found = next((row for row in rows if row.answers is not None), None)
     if found is None or found.oid in (None, tip):
         return found
@@ -265,3 +267,14 @@ def _last_answer(site: Site, ref: str, tip: str, tips: Set[str]) -> RunRow | Non
     if head is not None and found.oid is not None and site.repo.descends(head.oid, found.oid):
         return None
     return found
+
+
+def _below_child(site: Site, tip: str) -> Set[str]:
+    """The commit that a child was begun on: its parent's, which may have gone on since."""
+    thread = site.threads.of(tip)
+    if thread is None or not thread.parent:
+        return frozenset()
+    try:
+        return frozenset(site.repo.commit(thread.start).parents[:1])
+    except RepositoryError:
+        return frozenset()

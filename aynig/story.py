@@ -46,6 +46,9 @@ class RunRow:
     fault: str | None = None
     # Who made a commit that answers nothing.
     author: str | None = None
+    # Why the attempts before it failed, `1: failure: exit 1: no space` each, and why it did.
+    failed_attempts: tuple[str, ...] = ()
+    failure: str | None = None
 
     @property
     def failed(self) -> bool:
@@ -179,6 +182,8 @@ def _row_of_commit(
         stopped=statement.value("stopped"),
         fault=statement.value("fault"),
         author=None if answers else made_by(repo, info.oid).author[0],
+        failed_attempts=statement.values("failed-attempt") if answers else (),
+        failure=statement.value("failure") if answers else None,
     )
 
 

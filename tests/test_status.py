@@ -221,3 +221,24 @@ def test_a_task_on_a_branch_that_the_settings_leave_out_is_told_so(repo: GitRepo
     found = row(repo)
     assert found.hold == "excluded"
     assert "aynig.branch" in found.detail
+
+
+def test_the_last_answer_of_a_child_is_its_own_and_not_its_parent_s(repo: GitRepo) -> None:
+    first = repo.commit("x\n\naynig: split\n", branch="task", parent=repo.tip())
+    repo.commit(
+        f"split -> gather\n\naynig: gather\naynig: children: 1\naynig: answers: {first}\n",
+        branch="task",
+    )
+    child = repo.commit(
+        "go: one\n\naynig: go\naynig: parent: task\n", branch="one", parent=repo.tip("task")
+    )
+    # The parent has gone on, so the commit below the child is no tip any more.
+    repo.commit("y\n\naynig: collect\n", branch="task")
+    assert row(repo, "one").last_answer is None
+    answer = repo.commit(
+        f"go -> more\n\naynig: more\naynig: parent: task\naynig: answers: {child}\n",
+        branch="one",
+    )
+    found = row(repo, "one").last_answer
+    assert found is not None
+    assert found.oid == answer

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import click
 
 from aynig.cli.output import json_option, moment, print_json, print_table
@@ -23,6 +26,8 @@ from aynig.text import operand, quote
 def command(branch: str | None, as_json: bool, remote: str | None) -> int:
     """Show the story of a task, oldest first: each state, who executed it, how long, exit, oid.
 
+    Attempts that failed and were repeated have a line of their own, with why.
+
     Without BRANCH it is that of the branch that is checked out.
 
     \b
@@ -42,7 +47,7 @@ def command(branch: str | None, as_json: bool, remote: str | None) -> int:
             site.close()
     rows.reverse()
     if as_json:
-        print_json([row_as_json(row) for row in rows])
+        print_json([_as_json(row) for row in rows])
     elif rows:
         _print(rows)
     else:
@@ -74,19 +79,46 @@ def _ref(repo: Repo, branch: str | None, site: Site | None = None) -> str:
     return ref
 
 
+def _as_json(row: RunRow) -> dict[str, Any]:
+    told = {"failure": row.failure, "failed_attempts": list(row.failed_attempts)}
+    return row_as_json(row) | told
+
+
 def _print(rows: list[RunRow]) -> None:
-    columns = {
-        "when (UTC)": [moment(row.time) for row in rows],
-        "state": [row.state for row in rows],
-        "from": [row.from_state or "" for row in rows],
-        "exit": ["" if row.exit is None else str(row.exit) for row in rows],
-        "took": [took(row) for row in rows],
-        "try": ["" if row.attempt is None else str(row.attempt) for row in rows],
-        "by": [row.executed_by or row.author or "" for row in rows],
-        "commit": [(row.oid or "")[:10] for row in rows],
-        "message": [message(row) for row in rows],
-    }
+    lines = [line for row in rows for line in (*_attempts(row), _line(row))]
+    headings = ["when (UTC)", "state", "from", "exit", "took", "try", "by", "commit", "message"]
     if all(row.attempt in (None, 1) for row in rows):
         # Most tasks succeed at the first: the room is better used for the message.
-        del columns["try"]
-    print_table(list(columns), zip(*columns.values(), strict=True), stretch="message")
+        place = headings.index("try")
+        lines = [line[:place] + line[place + 1 :] for line in lines]
+        headings.pop(place)
+    print_table(headings, lines, stretch="message")
+
+
+def _line(row: RunRow) -> list[str]:
+    return [
+        moment(row.time),
+        row.state,
+        row.from_state or "",
+        "" if row.exit is None else str(row.exit),
+        took(row),
+        "" if row.attempt is None else str(row.attempt),
+        row.executed_by or row.author or "",
+        (row.oid or "")[:10],
+        _told(row),
+    ]
+
+
+def _told(row: RunRow) -> str:
+    """The message, and where the run has failed, what it is known by."""
+    said, failure = message(row), row.failure or ""
+    if failure.startswith(said) or not failure:
+        return failure or said
+    return said if failure in said else f"{said}; {failure}"
+
+
+def _attempts(row: RunRow) -> Iterator[list[str]]:
+    """A line for each attempt that failed before the one that was answered."""
+    for attempt in row.failed_attempts:
+        number, _, why = attempt.partition(": ")
+        yield ["", "", row.from_state or "", "", "", number, "", "", why]

@@ -93,3 +93,18 @@ def test_attempts_are_shown_where_there_was_more_than_one(aynig: Shell) -> None:
             parent=aynig.repo.tip(),
         )
         assert ("try" in aynig("log", "task").lines[0].split()) is shown
+
+
+def test_why_attempts_failed_is_told(aynig: Shell) -> None:
+    script = "#!/bin/sh\necho boom $AYNIG_ATTEMPT\nexit 3\n"
+    files = {".aynig/go": script, ".aynig/config.yaml": "retries: {max: 2, backoff: 0s}\n"}
+    aynig.repo.commit("x\n\naynig: go\n", branch="task", parent=aynig.repo.tip(), files=files)
+    aynig("run", "-q")
+    row = aynig("log", "task", "--json").rows[-1]
+    assert row["failed_attempts"] == ["1: failure: exit 3: boom 1", "2: failure: exit 3: boom 2"]
+    assert row["failure"] == "exit 3: boom 3"
+    first, second, last = aynig("log", "task").lines[-3:]
+    assert first.split() == ["go", "1", "failure:", "exit", "3:", "boom", "1"]
+    assert second.split()[1] == "2"
+    assert last.split()[2:4] == ["failed", "go"]
+    assert last.endswith("exit 3: boom 3")
