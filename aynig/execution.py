@@ -48,7 +48,17 @@ from aynig.git.history import last_state_commit
 from aynig.git.worktree import Harvest
 from aynig.iterations import iteration_of, loop_facts
 from aynig.lease import RENEWALS
-from aynig.model import RESCUES, Attempt, Deferral, Field, Lease, Plan, RunResult, Statement
+from aynig.model import (
+    CRASHED,
+    RESCUES,
+    Attempt,
+    Deferral,
+    Field,
+    Lease,
+    Plan,
+    RunResult,
+    Statement,
+)
 from aynig.onbranch import read_working
 from aynig.oversight import fault_of_answer, identity_of, ruled
 from aynig.policies import retries
@@ -235,8 +245,10 @@ class Execution:
     def _feedback(self) -> str:
         """Why the last attempt failed, or the last iteration of a loop."""
         plan = self._plan
-        if plan.past:
-            return plan.past[-1].text
+        # A crash is nobody's word on the work.
+        judged = [attempt.text for attempt in plan.past if attempt.ending != CRASHED]
+        if judged:
+            return judged[-1]
         statement = plan.event.statement
         lines = [statement.value("failure") or "", *statement.values("failed-scenario")]
         lines += statement.values("validation-errors")

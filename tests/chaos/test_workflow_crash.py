@@ -42,8 +42,8 @@ def _begin_retries(stage: Stage) -> None:
 
 def _was_retried(repo: GitRepo) -> None:
     assert chain(repo) == ["go", "done"]
-    told = values(repo, "task", "failed-attempt")
-    assert [line.split(";")[0] for line in told] == ["1: failure: exit 1: no"]
+    told = [line for line in values(repo, "task", "failed-attempt") if ": crash: " not in line]
+    assert [line.split(";")[0].partition(": ")[2] for line in told] == ["failure: exit 1: no"]
     kept = told[0].partition("kept under ")[2]
     assert repo.git("show", f"{kept}:half") == "half"
 
@@ -61,6 +61,73 @@ def _begin_compensation(stage: Stage) -> None:
 
 def _was_undone_once(repo: GitRepo) -> None:
     assert chain(repo) == ["go", "undo", "plan-b", "done"]
+
+
+def _begin_escalation(stage: Stage) -> None:
+    stage.task(
+        "echo half >half; exit 1", config="states:\n  go: {escalate: look, retries: {max: 0}}\n"
+    )
+
+
+def _is_a_persons_with_all_they_need(repo: GitRepo) -> None:
+    assert chain(repo) == ["go", "look"]
+    rescue = repo.fields("task")["rescue"]
+    assert repo.git("show", f"{rescue}:half") == "half"
+    assert "aynig retry task --from REV" in repo.git("show", "-s", "--format=%B", "task")
+
+
+# --- the circuit breaker -------------------------------------------------------------------------
+
+
+def _begin_idle_loop(stage: Stage) -> None:
+    stage.task(
+        "exit 0",
+        config="states:\n  go:\n    loop: {promise: ALL, max-iterations: 9}\n"
+        "    breaker: {no-change: 2, pause: 1h}\n",
+    )
+
+
+def _was_stopped_after_two(repo: GitRepo) -> None:
+    assert chain(repo) == ["go", "go", "go"]
+    assert [repo.fields(f"task~{n}").get("iteration") for n in (1, 0)] == ["1/9", "2/9"]
+
+
+# --- verification --------------------------------------------------------------------------------
+
+
+def _begin_judged(stage: Stage) -> None:
+    """Scenarios on a ref of their own: the worker is secluded, and passes at the second try."""
+    stage.repo.commit(
+        "Cases", branch="hidden", parent=None, files={"cases/one": sh("test -e made")}
+    )
+    stage.task(
+        '[ -n "$AYNIG_FEEDBACK" ] && echo x >made; exit 0',
+        config="states:\n  go:\n    verify: {scenarios: hidden:cases}\n",
+    )
+
+
+def _was_judged_twice(repo: GitRepo) -> None:
+    assert chain(repo) == ["go", "done"]
+    assert values(repo, "task", "verified") == ["1/1"]
+    told = [line for line in values(repo, "task", "failed-attempt") if ": crash: " not in line]
+    assert [line.split(";")[0].partition(": ")[2] for line in told] == ["verification: 0/1"]
+
+
+# --- owners --------------------------------------------------------------------------------------
+
+
+def _begin_owned(stage: Stage) -> None:
+    stage.task(
+        "exit 1",
+        files={".aynig/agents/ann": sh('echo "$AYNIG_STATE" >made')},
+        config="agents:\n  ann: {command: agents/ann}\n",
+        fields={"assigned-to": "ann"},
+    )
+
+
+def _its_owner_did_it(repo: GitRepo) -> None:
+    assert chain(repo) == ["go", "done"]
+    assert (repo.fields("task")["agent"], repo.git("show", "task:made")) == ("ann", "go")
 
 
 # --- loops -------------------------------------------------------------------------------------
@@ -162,6 +229,12 @@ def _was_sent_back_once(repo: GitRepo) -> None:
 STORIES = {
     "a retry": Story(_begin_retries, _was_retried, ended("done"), rescues=True),
     "a compensation": Story(_begin_compensation, _was_undone_once, ended("done")),
+    "an escalation": Story(
+        _begin_escalation, _is_a_persons_with_all_they_need, ended("look"), rescues=True
+    ),
+    "an idle loop": Story(_begin_idle_loop, _was_stopped_after_two),
+    "hidden scenarios": Story(_begin_judged, _was_judged_twice, ended("done"), rescues=True),
+    "an owner": Story(_begin_owned, _its_owner_did_it, ended("done")),
     "a loop": Story(_begin_loop, _counted_each_iteration_once, ended("done"), rescues=True),
     "a request": Story(_begin_request, _asks_once, ended("awaiting-approval")),
     "an approval": Story(_begin_approved, _ran_once_after_the_approval, ended("done")),
