@@ -64,7 +64,7 @@ def states(draw: st.DrawFn) -> str:
     """What one state demands, as a line of the config file."""
     parts = [f"retries: {{max: {draw(st.integers(0, 3))}, backoff: 1s, jitter: 0}}"]
     parts.append(f"on-dependency-failure: {draw(st.sampled_from(['wait', 'fail', 'run']))}")
-    kind = draw(st.sampled_from(["", "", "loop", "approval", "resource", "fallback"]))
+    kind = draw(st.sampled_from(["", "", "loop", "approval", "resource", "fallback", "limit"]))
     if kind == "loop":
         limit = draw(st.integers(1, 4))
         parts.append(f"loop: {{promise: DONE, max-iterations: {limit}, on-limit: failed}}")
@@ -72,6 +72,8 @@ def states(draw: st.DrawFn) -> str:
         parts.append("approval: {when: before, show: none}")
     if kind == "resource":
         parts.append("resource: database")
+    if kind == "limit":
+        parts.append(f"limits: {{concurrent: {draw(st.integers(1, 2))}}}")
     if kind == "fallback":
         parts.append("on-failure: repair")
     return "{" + ", ".join(parts) + "}"
@@ -80,7 +82,8 @@ def states(draw: st.DrawFn) -> str:
 @st.composite
 def stories(draw: st.DrawFn, acts: int = 60) -> Story:
     lines = [f"  {name}: {draw(states())}" for name in STATES]
-    config = "states:\n" + "\n".join([*lines, "  repair: {next: done}"]) + "\n"
+    limit = draw(st.sampled_from(["", "", "limits: {concurrent: 1}", "limits: {concurrent: 2}"]))
+    config = f"{limit}\nstates:\n" + "\n".join([*lines, "  repair: {next: done}"]) + "\n"
     count = draw(st.integers(1, MOST_TASKS))
     names = [f"t{number}" for number in range(count)]
     tasks = []
@@ -241,14 +244,24 @@ class Play:
         return count
 
     def _crowded(self, job: Job, settings: StateSettings) -> Iterator[str]:
-        if not settings.resources:
-            return
+        others = list(self._others(job))
+        for other in others:
+            state, branch = other.env["AYNIG_STATE"], other.env["AYNIG_BRANCH"]
+            if set(self.workflow.of(state).resources) & set(settings.resources):
+                yield f"run beside {branch}, which has the resource"
+        alike = [other for other in others if other.env["AYNIG_STATE"] == job.env["AYNIG_STATE"]]
+        for limits, some in ((settings.limits, alike), (self.workflow.limits, others)):
+            most = limits.concurrent if limits is not None else None
+            if most is not None and len(some) >= most:
+                yield f"{len(some) + 1} at the same time, at most {most} are allowed"
+
+    def _others(self, job: Job) -> Iterator[Job]:
+        """The scripts that are under way beside one, as far as their runners may go on."""
         certain = self.world.server.certain()
         for runner in self.world.fleet:
             for run, other in runner.machine.running.items():
-                shared = self.workflow.of(other.env["AYNIG_STATE"]).resources
-                if run != job.run and run in certain and set(shared) & set(settings.resources):
-                    yield f"run beside {other.env['AYNIG_BRANCH']}, which has the resource"
+                if run != job.run and run in certain:
+                    yield other
 
     # --- what must hold in the end ----------------------------------------
 

@@ -79,6 +79,7 @@ _judge_retries, _judge_loop = retries.judge, loop.judge
         pytest.param("aynig.answer.judge_loop", one_iteration_more, "of a loop of", id="loops"),
         pytest.param("aynig.approvals.before", no_ruling, "without an approval", id="approvals"),
         pytest.param("aynig.places.places_of", no_places, "has the resource", id="resources"),
+        pytest.param("aynig.places.limits_of", no_places, "at the same time", id="limits"),
     ],
 )
 def test_a_broken_policy_is_found(place: str, broken: object, said: str) -> None:
