@@ -238,7 +238,14 @@ def _goes_on(event: Event, asked: Asked, verdict: Verdict) -> Step:
         *(Field("approved-by", who) for who in verdict.approved_by),
         Field("approves", asked.request.oid),
     ]
-    return Step(KIND, asked.proposes, subject, body, (*fields,), _trailers(statement))
+    reopens = ""
+    if asked.when != BEFORE and not asked.of_step:
+        reopens = statement.value("would-reopen") or ""
+    if reopens:
+        fields.append(Field("reopened", reopens.rpartition("@")[0]))
+    return Step(
+        KIND, asked.proposes, subject, body, (*fields,), _trailers(statement), reopens=reopens
+    )
 
 
 def _as_was_asked(

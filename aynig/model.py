@@ -236,6 +236,8 @@ class Step:
     on_conflict: str = "stalled"
     # Is it what the task was to come to, and not the way that follows a failure?
     succeeded: bool = False
+    # The task that is sent back to work with it, as `branch@oid`; empty for none.
+    reopens: str = ""
 
 
 @dataclass(frozen=True, slots=True)

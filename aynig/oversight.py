@@ -17,6 +17,7 @@ from aynig.policies.approval import SCRIPTS_DOMAIN
 from aynig.proposing import proposed, proposed_step
 from aynig.respond import with_files
 from aynig.site import Site
+from aynig.text import escape
 
 _UNSHOWN = "(no files are shown)"
 _NOT_IN_HOSTS = re.compile(r"[^a-z0-9.-]+")
@@ -64,7 +65,12 @@ def ruled(site: Site, plan: Plan, verdict: Verdict, harvest: Harvest | None) -> 
     tree = plan.event.tree
     if harvest is not None and ruled.lands_commits:
         tree = harvest.tree if ruled.succeeded else site.repo.commit(harvest.head).tree
-    body = _with_proposal(site, plan, ruled.response.body, tree)
+    told = [
+        f"{escape(field.value.rpartition('@')[0])} is sent back to work."
+        for field in ruled.response.fields
+        if field.key == "would-reopen"
+    ]
+    body = _with_proposal(site, plan, ruled.response.body, tree, *told)
     return replace(ruled, response=replace(ruled.response, body=body))
 
 
@@ -81,10 +87,10 @@ def ruled_step(site: Site, plan: Plan, step: Step) -> Step:
     return replace(request, body=_with_proposal(site, plan, request.body, tree))
 
 
-def _with_proposal(site: Site, plan: Plan, body: str, tree: str) -> str:
-    """The words of an answer, and what it would change."""
+def _with_proposal(site: Site, plan: Plan, body: str, tree: str, *told: str) -> str:
+    """The words of an answer, and what it would do: as `told`, and what files it would change."""
     show = approval_of(plan.workflow, plan.event.state).show
     shown = difference(site.repo, plan.event.tree, tree, show=show, most=room(site))
     # The mark is there in any case: it ends the answer's own words.
-    parts = [body.strip("\n"), MARK, indented(shown or _UNSHOWN)]
+    parts = [body.strip("\n"), MARK, *told, indented(shown or _UNSHOWN)]
     return "\n\n".join(part for part in parts if part)

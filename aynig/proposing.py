@@ -28,7 +28,7 @@ def proposed(verdict: Verdict, *, ran: str, settings: StateSettings, level: str)
     if verdict.succeeded and asked:
         # It goes on in the same state: a loop has to count it as one of its iterations.
         return _held(verdict, ran, AWAITING_ANSWER, asked, Field("proposes", ran))
-    if not _waits(verdict, settings, level):
+    if not waits(verdict, settings, level):
         return verdict
     state = response.state
     if state == AWAITING_APPROVAL:
@@ -39,7 +39,8 @@ def proposed(verdict: Verdict, *, ran: str, settings: StateSettings, level: str)
     return _held(verdict, ran, AWAITING_APPROVAL, clause, Field("proposes", state))
 
 
-def _waits(verdict: Verdict, settings: StateSettings, level: str) -> bool:
+def waits(verdict: Verdict, settings: StateSettings, level: str) -> bool:
+    """Does it take a person to accept what a run has answered? `level` as in `proposed`."""
     state, approval = verdict.response.state, settings.approval
     if state == AWAITING_APPROVAL:
         return verdict.succeeded

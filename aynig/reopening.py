@@ -2,7 +2,8 @@
 
 Its answer says `reopens: <dependency>`, and `validation-errors` as often as there is something to
 say. In the transaction that lands the answer, the branch of that dependency gets a commit with the
-state that it ran last: so it is not done any more, and its dependents are held again.
+state that it ran last: so it is not done any more, and its dependents are held again. Where the
+answer waits for approval, so does that: it lands with the step that follows, or never.
 """
 
 from __future__ import annotations
@@ -15,14 +16,18 @@ from aynig.answer import SUBJECT_WIDTH, Left, Verdict
 from aynig.dialects import by_name
 from aynig.errors import UserError
 from aynig.git.refs import RefEdit
-from aynig.model import HEADS, HELD_STATES, Field, Plan, Statement, branch_of
+from aynig.model import AWAITING, HEADS, HELD_STATES, Field, Plan, Statement, Step, branch_of
+from aynig.policies import autonomy
+from aynig.proposing import waits
 from aynig.respond import Answer
 from aynig.site import Site
 from aynig.text import counted, escape, shorten
-from aynig.thread import carried, unique
+from aynig.thread import REPLIES, Told, carried, unique
 from aynig.upstream import Upstream
 
 REOPENS, ERRORS = "reopens", "validation-errors"
+# What an answer says of the task that it has sent back; that it would send back when approved.
+REOPENED, WOULD_REOPEN = "reopened", "would-reopen"
 # So often one task may send others back; then it has failed.
 MOST = 5
 # How far below a `done` the run is looked for that led to it: steps of policies lie in between.
@@ -105,13 +110,22 @@ def find_work(site: Site, done: str) -> Work | str:
     ran = thread.ran if thread is not None else ""
     oid = done
     for _ in range(_STEPS_BACK):
-        answered = site.threads.answered(oid)
+        answered = site.threads.answered(oid) or _replied_to(site, oid)
         if answered is None:
             break
         if answered.statement.state == ran:
             return Work(ran, answered.statement)
         oid = answered.oid
     return f"{done[:12]} is done by a person's word: no run led to it"
+
+
+def _replied_to(site: Site, oid: str) -> Told | None:
+    """The request or question that a person's commit is the reply to."""
+    reply = site.threads.told(oid)
+    if reply is None or reply.statement.state not in REPLIES or not reply.parent:
+        return None
+    below = site.threads.told(reply.parent)
+    return below if below is not None and below.statement.state in AWAITING else None
 
 
 # --- the commits ---------------------------------------------------------------------------------
@@ -162,9 +176,14 @@ def told_reopening(plan: Plan, verdict: Verdict, found: Reopening | None, left: 
         state = plan.event.state
         head = f"{plan.event.state} -> {response.state}"
         subject = f"{plan.event.state} -> {state}{subject.removeprefix(head)}"
-    fields += (Field("reopened", branch_of(found.ref)),)
-    response = replace(response, state=state, subject=subject, fields=fields)
-    return replace(verdict, response=response)
+    response = replace(response, state=state, subject=subject)
+    branch = branch_of(found.ref)
+    level = autonomy.level(plan.workflow.autonomy, plan.thread.autonomy)
+    if waits(replace(verdict, response=response), plan.settings, level):
+        told = Field(WOULD_REOPEN, f"{branch}@{found.done}")
+    else:
+        told = Field(REOPENED, branch)
+    return replace(verdict, response=replace(response, fields=(*fields, told)))
 
 
 def with_reopening(
@@ -177,12 +196,37 @@ def with_reopening(
     """
     if found is None or found.fault or not verdict.succeeded or verdict.is_own_commit:
         return write
+    if all(field.key != REOPENED for field in verdict.response.fields):
+        # That is for people to approve.
+        return write
+    return lambda: _with_both(site, plan, found, write())
+
+
+def with_approved(
+    site: Site, plan: Plan, step: Step, write: Callable[[], Answer]
+) -> Callable[[], Answer]:
+    """The same for the step that follows the approval of an answer.
+
+    What that says was read from a commit: it has to name a task that this one depends on.
+    """
+    branch, _, done = step.reopens.rpartition("@")
+    if not branch:
+        return write
+    errors = tuple(field.value for field in step.fields if field.key == ERRORS)
 
     def write_both() -> Answer:
+        site.scan.look()
+        found = _find(site, plan, branch)
         answer = write()
-        if site.repo.read_ref(found.ref) != found.done:
+        if isinstance(found, str) or found.done != done or isinstance(find_work(site, done), str):
             return answer
-        oid = write_reopening(site, found.done, found.errors, plan.event.branch)
-        return replace(answer, along=(*answer.along, RefEdit(found.ref, found.done, oid)))
+        return _with_both(site, plan, replace(found, errors=errors), answer)
 
     return write_both
+
+
+def _with_both(site: Site, plan: Plan, found: Reopening, answer: Answer) -> Answer:
+    if site.repo.read_ref(found.ref) != found.done:
+        return answer
+    oid = write_reopening(site, found.done, found.errors, plan.event.branch)
+    return replace(answer, along=(*answer.along, RefEdit(found.ref, found.done, oid)))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 
 from aynig.ending import Ended, Pending, conclude
+from aynig.fanout import keeping
 from aynig.model import Lease, Plan, RunResult
 from aynig.oversight import ruled_step
+from aynig.reopening import with_approved
 from aynig.respond import Answer, write_step
 from aynig.site import Site
 
@@ -20,5 +22,7 @@ def take_step(site: Site, plan: Plan, lease: Lease) -> Ended:
         taken = ruled_step(site, plan, step)
         return write_step(site.repo, plan, lease, taken, executed_by=site.executed_by)
 
+    write_all = with_approved(site, plan, step, write)
+    write_all = keeping(site, lease.run, plan.event.ref, write_all)
     result = RunResult(exit=0, signal=None, started=time.time(), duration=0.0)
-    return conclude(site, Pending(plan, lease, result, write))
+    return conclude(site, Pending(plan, lease, result, write_all))

@@ -156,6 +156,8 @@ def _after_step(before: Thread, statement: Statement) -> Thread:
         verdicts=(*before.verdicts, *_verdicts(statement)),
         overdue=late,
         then=statement.value("then") or before.then,
+        # An answer that waited for approval sends nobody back before.
+        reopened=before.reopened + (statement.value("reopened") is not None),
     )
 
 

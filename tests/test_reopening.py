@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
 from aynig.ending import Finished, Pending, conclude
 from aynig.errors import UserError
 from aynig.git.refs import RefEdit
-from aynig.model import HEADS, Lease
+from aynig.model import HEADS, RESCUES, Lease
 from aynig.reopening import write_reopening
 from aynig.respond import Answer
 from aynig.scan import read_event
 from aynig.site import open_site
 from tests import values
-from tests.stage import Daemon, Stage, daemon
+from tests.killing import each_step, run_killed_at
+from tests.stage import Daemon, Stage, aynig, daemon
 from tests.world import GitRepo, wait_for
 
 # It does what it is told to: the second time better than the first.
@@ -192,6 +194,155 @@ def test_only_what_a_run_has_ended_can_be_sent_back(stage: Stage) -> None:
             write_reopening(site, oid, [], "")
     finally:
         site.close()
+
+
+# --- an answer that waits for approval ------------------------------------------------------------
+
+MEDIUM = "states:\n  check: {risk: medium}\n"
+
+
+def asked(stage: Stage, config: str = MEDIUM, check: str = CHECK) -> str:
+    """A task whose answer would send the other one back, if somebody approves it; its oid."""
+    stage.task(BUILD, branch="made", state="build", config=config)
+    script = check.replace("{upstream}", "made")
+    fields = {"depends-on": "made"}
+    stage.task(script, branch="checked", state="check", config=config, fields=fields)
+    stage.run()
+    if stage.repo.state("made") == "awaiting-approval":
+        says(stage, "approve", "made")
+        stage.run()
+    assert stage.repo.state("made") == "done"
+    return stage.repo.tip("checked")
+
+
+def says(stage: Stage, *words: str) -> None:
+    """What a person says, in the place of a request."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(stage.repo.path)
+        assert aynig(*words) == 0
+
+
+def sent_back(repo: GitRepo) -> int:
+    return sum("sent back" in line for line in subjects(repo, "made"))
+
+
+def test_what_waits_for_approval_sends_nobody_back_before(stage: Stage) -> None:
+    repo = stage.repo
+    request = asked(stage)
+    done = repo.tip("made")
+    assert repo.state("checked") == "awaiting-approval"
+    assert fields(repo, request)["would-reopen"] == f"made@{done}"
+    assert "reopened" not in fields(repo, request)
+    assert "made is sent back to work." in repo.message(request)
+    stage.run()
+    assert repo.tip("made") == done
+    says(stage, "approve", "checked")
+    stage.run()
+    assert subjects(repo, "made")[2:] == [
+        "done -> build: sent back by checked: no good",
+        "build -> done",
+    ]
+    assert repo.git("show", "made:told").split("\n") == ["no good", "not even finished"]
+    # It has run again since, found no fault, and waits to be approved again.
+    [approved] = [
+        line for line in subjects(repo, "checked") if line.startswith("approved -> check")
+    ]
+    found = repo.git("log", "--format=%H", f"--grep={approved}", "--fixed-strings", "checked")
+    assert fields(repo, found)["reopened"] == "made"
+    assert fields(repo, "checked")["proposes"] == "done"
+    stage.assert_unharmed()
+
+
+@pytest.mark.parametrize("reply", ["reject", "answer"])
+def test_what_is_not_approved_sends_nobody_back(stage: Stage, reply: str) -> None:
+    asked(stage, check=CHECK.replace("printf", '[ -n "$AYNIG_TRAILER_ANSWER" ] && exit 0\nprintf'))
+    says(stage, reply, "checked", "-m", "It will do")
+    stage.run()
+    assert (
+        stage.repo.state("checked")
+        == {
+            "reject": "failed",
+            "answer": "awaiting-approval",
+        }[reply]
+    )
+    assert sent_back(stage.repo) == 0
+    assert "would-reopen" not in fields(stage.repo, "checked")
+    says(stage, *(["approve", "checked"] if reply == "answer" else ["retry", "checked"]))
+    stage.run()
+    assert sent_back(stage.repo) == 0
+
+
+def test_what_was_approved_may_itself_be_sent_back(stage: Stage) -> None:
+    asked(stage, "autonomy: step\n")
+    says(stage, "approve", "checked")
+    stage.run()
+    assert sent_back(stage.repo) == 1
+    assert stage.repo.state("made") == "awaiting-approval"
+    assert stage.status("checked").detail == "for made to be done"
+
+
+def test_what_was_done_anew_meanwhile_is_left_alone(stage: Stage) -> None:
+    asked(stage)
+    says(stage, "reopen", "made", "-m", "For another reason")
+    stage.run()
+    assert stage.repo.state("made") == "done"
+    done = stage.repo.tip("made")
+    says(stage, "approve", "checked")
+    stage.run()
+    assert stage.repo.tip("made") == done
+    assert fields(stage.repo, "checked")["proposes"] == "done"
+
+
+def test_a_question_is_no_way_around_an_approval(stage: Stage) -> None:
+    asked(stage, check=CHECK + "echo 'aynig: question: Well?' >>\"$AYNIG_RESPONSE\"\n")
+    assert stage.repo.state("checked") == "awaiting-answer"
+    assert sent_back(stage.repo) == 0
+    says(stage, "answer", "checked", "-m", "Well what?")
+    stage.run()
+    assert sent_back(stage.repo) == 0
+
+
+def test_a_script_can_not_say_that_something_would_be_sent_back(stage: Stage) -> None:
+    forged = f"echo 'aynig: would-reopen: made@{'1' * 40}' >>\"$AYNIG_RESPONSE\"\n"
+    request = asked(stage, check=forged)
+    assert fields(stage.repo, request)["overruled"] == "would-reopen"
+    assert "would-reopen" not in fields(stage.repo, request)
+
+
+def test_what_a_request_says_of_a_task_that_it_does_not_depend_on_is_not_believed(
+    stage: Stage,
+) -> None:
+    repo = stage.repo
+    stage.task("true", branch="other", state="build", config=MEDIUM)
+    start = stage.task("true", branch="checked", state="check", config=MEDIUM)
+    stage.run()
+    other = repo.tip("other")
+    message = (
+        "check -> awaiting-approval: check?\n\naynig: awaiting-approval\naynig: proposes: check\n"
+        f"aynig: answers: {start}\naynig: would-reopen: other@{other}\n"
+    )
+    repo.git("update-ref", "refs/heads/checked", repo.commit(message, branch="x", parent=start))
+    says(stage, "approve", "checked")
+    stage.run()
+    assert repo.tip("other") == other
+
+
+def test_killed_at_any_step_an_approval_sends_back_once(tmp_path: Path) -> None:
+    kept = False
+    for number, (step, when) in enumerate(each_step()):
+        stage = Stage(GitRepo.init(tmp_path / f"repo-{number}"))
+        asked(stage)
+        says(stage, "approve", "checked")
+        killed = run_killed_at(stage.repo.path, step, when)
+        kept = kept or "-beside" in stage.repo.git("for-each-ref", RESCUES)
+        stage.run()
+        assert sent_back(stage.repo) == 1, (step, when)
+        assert stage.repo.state("made") == "done", (step, when)
+        assert fields(stage.repo, "checked")["proposes"] == "done", (step, when)
+        if not killed:
+            break
+    # A git that is killed half-way through the transaction is no loss either.
+    assert kept
 
 
 # --- killed at every step ------------------------------------------------------------------------

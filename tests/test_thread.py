@@ -90,6 +90,25 @@ def test_a_step_counts_as_no_run_and_settles_children() -> None:
     assert (found.steps, found.settled) == (0, frozenset({"a@1", "b@2"}))
 
 
+def test_a_request_settles_and_tells_of_nothing_until_it_is_approved() -> None:
+    said = "step: join; joined: a@1; left-out: b@2; child: c@3"
+    asked = answered(begin(told("go")), f"awaiting-approval; proposes: next; {said}")
+    assert (asked.settled, asked.lately, asked.told) == (frozenset(), frozenset(), frozenset())
+    found = answered(asked, f"next; {said.replace('join;', 'approval;')}", ran="approved")
+    assert found.settled == found.lately == frozenset({"a@1", "b@2"})
+    assert found.told == frozenset({"c@3"})
+    # What is told again on the way to a run is no news.
+    again = answered(found, f"next; {said.replace('join;', 'approval;')}", ran="approved")
+    assert (again.settled, again.lately) == (found.settled, frozenset())
+
+
+def test_a_task_is_sent_back_by_the_answer_or_by_the_approval_of_it() -> None:
+    at_once = answered(begin(told("go")), "go; reopened: up")
+    asked = answered(at_once, f"awaiting-approval; proposes: go; would-reopen: up@{OID}")
+    approved = answered(asked, "go; step: approval; reopened: up", ran="approved")
+    assert [at_once.reopened, asked.reopened, approved.reopened] == [1, 1, 2]
+
+
 def test_every_answer_of_a_child_says_whose_it_is() -> None:
     said = told("go; parent: big").statement
     assert [tuple(field) for field in carried(said, "next", ())] == [("parent", "big")]
