@@ -21,6 +21,7 @@ from aynig.git.refs import RefEdit
 from aynig.model import AWAITING, ENDED_STATES, HEADS, Event, Field
 from aynig.planfile import PlannedTask, parse_plan
 from aynig.policies import kinship
+from aynig.proposing import question_of
 from aynig.respond import Answer
 from aynig.runs import RunFolder
 from aynig.site import Site, limits_of
@@ -208,11 +209,14 @@ def _above(branch: str) -> list[str]:
 
 
 def told_children(verdict: Verdict, ask: Ask) -> Verdict:
-    """A verdict whose answer says what became of the children that were asked for."""
+    """A verdict whose answer says what became of the children that were asked for.
+
+    After a question the state runs again, and asks for them again.
+    """
     response = verdict.response
     if not ask.count:
         return verdict
-    if not verdict.succeeded:
+    if not verdict.succeeded or question_of(response):
         said = "None of the children that it asked for was started."
         body = "\n\n".join(part for part in (response.body.strip("\n"), said) if part)
         return replace(verdict, response=replace(response, body=body))
@@ -225,7 +229,7 @@ def with_children(
     site: Site, ask: Ask, verdict: Verdict, write: Callable[[], Answer]
 ) -> Callable[[], Answer]:
     """What writes the answer, and the first commits of the children on top of it."""
-    if not verdict.succeeded or not ask.children:
+    if all(field.key != "children" for field in verdict.response.fields) or not ask.children:
         return write
 
     def write_all() -> Answer:

@@ -24,7 +24,7 @@ def proposed(verdict: Verdict, *, ran: str, settings: StateSettings, level: str)
     `level` is the autonomy that counts for the task.
     """
     response = verdict.response
-    asked = _question(response)
+    asked = question_of(response)
     if verdict.succeeded and asked:
         # It goes on in the same state: a loop has to count it as one of its iterations.
         return _held(verdict, ran, AWAITING_ANSWER, asked, Field("proposes", ran))
@@ -100,6 +100,7 @@ def _said(ran: str, response: Response) -> str:
     return response.subject.removeprefix(f"{ran} -> {response.state}").removeprefix(": ")
 
 
-def _question(response: Response) -> str:
+def question_of(response: Response) -> str:
+    """What a script asks people; empty where it asks nothing."""
     values: Sequence[str] = [value for key, value in response.fields if key == QUESTION]
     return values[-1].strip() if values else ""

@@ -59,6 +59,20 @@ def test_a_run_that_fails_starts_no_children_and_says_so(stage: Stage) -> None:
     assert "child" not in repo.fields("big")
 
 
+def test_a_run_that_asks_a_question_starts_its_children_when_it_has_the_answer(
+    stage: Stage,
+) -> None:
+    repo = stage.repo
+    ask = '[ -n "$AYNIG_TRAILER_ANSWER" ] || echo "aynig: question: How?" >"$AYNIG_RESPONSE"'
+    parent(stage, config(), state="split", split=f"{fan_out('one')}{ask}", go="true")
+    stage.run()
+    assert (repo.state("big"), branches(repo)) == ("awaiting-answer", {"big"})
+    assert "None of the children that it asked for was started." in repo.message("big")
+    repo.commit("Like this\n\naynig: answered\n", branch="big")
+    stage.run()
+    assert (repo.state("big"), branches(repo)) == ("collect", {"big", "big-one"})
+
+
 @pytest.mark.parametrize(
     ("plan", "why"),
     [

@@ -269,6 +269,7 @@ FORGERIES = (
     "agent: somebody-else",
     "retry-of: 1111111111111111111111111111111111111111",
     "reopened: other",
+    "would-reopen: other@1111111111111111111111111111111111111111",
     "exit: 99",
     "duration: 0.1",
     "script: 1111111111111111111111111111111111111111",
