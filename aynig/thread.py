@@ -128,7 +128,7 @@ def _after_answer(before: Thread, commit: Told, answered: Told) -> Thread:
         failures=(before.failures if again and failure == before.failure else 0) + 1
         if failure
         else 0,
-        then=statement.value("then") or "",
+        then=_then(statement),
         reopened=before.reopened + (statement.value("reopened") is not None),
         started=before.started.union(statement.values("child")),
         lately=frozenset(),
@@ -155,10 +155,15 @@ def _after_step(before: Thread, statement: Statement) -> Thread:
         told=told,
         verdicts=(*before.verdicts, *_verdicts(statement)),
         overdue=late,
-        then=statement.value("then") or before.then,
+        then=_then(statement) or before.then,
         # An answer that waited for approval sends nobody back before.
         reopened=before.reopened + (statement.value("reopened") is not None),
     )
+
+
+def _then(statement: Statement) -> str:
+    """What follows the compensation that an answer asks for: one that is approved says so again."""
+    return "" if statement.state == AWAITING_APPROVAL else statement.value("then") or ""
 
 
 def _verdicts(statement: Statement) -> list[tuple[str, bool]]:

@@ -265,3 +265,54 @@ def test_killed_at_any_step_an_approved_join_is_made_once(tmp_path: Path) -> Non
         assert parents_of(stage.repo, "big")[1:] == tips, (step, when)
         if not killed:
             break
+
+
+COMPENSATES = """\
+autonomy: step
+states:
+  go: {compensate: undo, on-failure: broken}
+  gather: {join: {then: collect}, compensate: undo, on-failure: broken}
+"""
+ONCE = '[ -n "$AYNIG_TRAILER_ANSWER" ] && exit 0; exit 1'
+
+
+def test_a_compensation_that_nobody_approved_leads_nowhere(stage: Stage) -> None:
+    """What was to follow it does not follow the run that is asked for in its place."""
+    stage.task(ONCE, branch="big", config=COMPENSATES)
+    stage.run()
+    assert stage.repo.fields("big")["proposes"] == "undo"
+    says(stage, "answer", "big", "-m", "Once more")
+    stage.run()
+    assert stage.repo.fields("big")["proposes"] == "done"
+
+
+def test_a_join_in_vain_that_nobody_approved_leads_nowhere(stage: Stage) -> None:
+    repo = stage.repo
+    waits(stage, COMPENSATES, collect="true")
+    child(stage, "one", "failed")
+    stage.run()
+    assert repo.fields("big")["proposes"] == "undo"
+    child(stage, "one")
+    for reply in (["answer", "big", "-m", "It is mended"], ["approve", "big"]):
+        says(stage, *reply)
+        stage.run()
+    assert (states(repo)[-2:], repo.fields("big")["proposes"]) == (
+        ["collect", "awaiting-approval"],
+        "done",
+    )
+
+
+@pytest.mark.parametrize("corrected", [False, True])
+def test_after_an_approved_compensation_the_task_goes_where_it_would_have_gone(
+    stage: Stage, corrected: bool
+) -> None:
+    files: dict[str, str | bytes | None] = {".aynig/undo": sh("true")}
+    stage.task("exit 1", branch="big", config=COMPENSATES, files=files)
+    stage.run()
+    says(stage, "approve", "big")
+    stage.run()
+    if corrected:
+        says(stage, "answer", "big", "-m", "All of it")
+        stage.run()
+    assert states(stage.repo)[-2:] == ["undo", "awaiting-approval"]
+    assert stage.repo.fields("big")["proposes"] == "broken"

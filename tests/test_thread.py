@@ -102,6 +102,16 @@ def test_a_request_settles_and_tells_of_nothing_until_it_is_approved() -> None:
     assert (again.settled, again.lately) == (found.settled, frozenset())
 
 
+def test_what_follows_a_compensation_counts_when_that_is_approved() -> None:
+    asked = answered(begin(told("go")), "awaiting-approval; proposes: undo; then: failed")
+    approved = answered(asked, "undo; step: approval; then: failed", ran="approved")
+    corrected = answered(asked, "go; step: approval", ran="answered")
+    assert (asked.then, approved.then, corrected.then) == ("", "failed", "")
+    # Whether it may run is asked about what is to follow as well.
+    before = answered(approved, "awaiting-approval; step: approval; proposes: undo", ran="undo")
+    assert before.then == "failed"
+
+
 def test_a_task_is_sent_back_by_the_answer_or_by_the_approval_of_it() -> None:
     at_once = answered(begin(told("go")), "go; reopened: up")
     asked = answered(at_once, f"awaiting-approval; proposes: go; would-reopen: up@{OID}")
