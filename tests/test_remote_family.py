@@ -43,6 +43,26 @@ def test_two_runners_share_the_children_and_join_them_once(fleet: Fleet) -> None
     fleet.fsck()
 
 
+def test_a_join_that_waits_for_approval_is_made_by_any_runner(tmp_path: Path) -> None:
+    workflow = WORKFLOW.replace("collect", "done") + "autonomy: end\n"
+    fleet = Fleet.make(tmp_path, {"go": "exit 0"}, workflow=workflow)
+    server = fleet.server
+    fleet.tasks.task(branch="big", state="gather")
+    tips = []
+    for name in NAMES:
+        server.commit("x\n\naynig: done\naynig: parent: big\n", branch=name, files={name: name})
+        tips.append(server.tip(name))
+    with fleet.live("bob"):
+        fleet.tasks.wait_for_state("awaiting-approval", "big")
+    assert len(parents_of(server, "big")) == 1
+    server.commit("Well done\n\naynig: approved\n", branch="big")
+    with fleet.live("carol"):
+        fleet.tasks.wait_for_state("done", "big")
+    assert sorted(parents_of(server, "big")[1:]) == sorted(tips)
+    assert set(NAMES) <= set(server.git("ls-tree", "--name-only", "big").split())
+    fleet.fsck()
+
+
 def test_a_parent_that_is_canceled_stops_its_children_on_all_runners(fleet: Fleet) -> None:
     fleet.tasks.task(branch="big", state="stalled")
     for name in NAMES:
