@@ -10,9 +10,11 @@ from dataclasses import dataclass
 import pytest
 
 from aynig import rulings
+from aynig.attempts import after_crash
 from aynig.facts import gather
-from aynig.model import HEADS, Hold, Step
+from aynig.model import HEADS, Attempt, Hold, Step
 from aynig.places import find_seats
+from aynig.policies import crashes
 from aynig.policies.resources import place_of
 from aynig.scan import read_event
 from aynig.site import Site, open_site
@@ -156,6 +158,25 @@ def waits_in_a_state_of_people(stage: Stage, both: bool) -> None:
     says(stage, "gather", *([f"answers: {first}"] if both else []), config=config)
 
 
+def has_crashed_and_depends(stage: Stage, both: bool) -> None:
+    says(stage, "blocked", branch="other")
+    tip = says(stage, "go", "depends-on: other")
+    if not both:
+        return
+    past: tuple[Attempt, ...] = ()
+    for _ in range(crashes.MOST):
+        past = after_crash(past, 0.0)
+    site = open_site(stage.repo.path)
+    try:
+        site.scan.look()
+        event = read_event(site.repo, HEADS + "task", tip, site.read)
+        assert event is not None
+        lease = site.leases.acquire(event, None, "run-of-task", crashes.MOST, past)
+        site.leases.defer(lease, 0.0, "its runner died")
+    finally:
+        site.close()
+
+
 def depends_and_asks(stage: Stage, both: bool) -> None:
     says(stage, "blocked", branch="other")
     fields = ["depends-on: other"] if both else []
@@ -235,6 +256,11 @@ PAIRS = (
         "_people_only", "_waits_for_children", waits_in_a_state_of_people,
         "blocked: a script wrote gather, which only people may write",
         "blocked: no children were started",
+    ),
+    # What has ended for itself has ended: what it would wait for makes it no better.
+    Pair(
+        "_kills_its_runners", "_dependencies", has_crashed_and_depends,
+        "step crashes: failed", "waiting: for other to be done",
     ),
     # People are asked about what can start, and see what it would start with.
     Pair(
