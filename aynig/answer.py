@@ -40,7 +40,7 @@ RESERVED_FIELDS = frozenset(
         "iteration", "loop", "verified", "failed-scenario", "judged-by", "compensates", "then",
         "escalated", "proposes", "proposal", "approves", "approved-by", "approvals", "rejects",
         "replies-to", "retry-of", "resumes", "cancels", "begins", "parent", "reopened",
-        "reopened-by", "would-reopen",
+         "reopened-by", "would-reopen", "tried",
         # Of what people reply.
         "refused", "rejected-by", "answered-by",
         # Of children: what was asked for, what became of them.
@@ -50,7 +50,7 @@ RESERVED_FIELDS = frozenset(
 )  # fmt: skip
 
 # What an answer of the script's own would hide, or would say for itself.
-_OURS_TO_SAY = frozenset({"verified", "overruled", "iteration", *KEYS})
+_OURS_TO_SAY = frozenset({"verified", "overruled", "tried", "iteration", *KEYS})
 
 SUBJECT_WIDTH = 120
 FAILURE_WIDTH = 160
@@ -168,6 +168,8 @@ class Findings:
     overspent: str = ""
     # The last line of its output, by which failures are told apart.
     last_line: str = ""
+    # What it tried to do to its branch, and was refused; words that follow "it tried to".
+    tried: tuple[str, ...] = ()
 
 
 NOTHING_FOUND = Findings()
@@ -207,7 +209,7 @@ def judge(plan: Plan, result: RunResult, left: Left, findings: Findings = NOTHIN
         response=Response(
             state=way.state,
             subject=_subject(plan, way, result, left, fault, findings),
-            body=left.reply.body,
+            body=_body(left.reply.body, findings.tried),
             # What is malformed can't be written into a commit; the file itself is kept.
             fields=() if left.reply.fault else _without_spending(left.reply.fields),
             trailers=() if left.reply.fault else left.reply.trailers,
@@ -297,7 +299,16 @@ def _told(
     unbelieved = [
         shorten(escape(" ".join(text.split())), FAILURE_WIDTH) for text in findings.unbelieved
     ]
-    return (*found, *(Field("overruled", text) for text in [*overruled, *unbelieved]))
+    found += [Field("overruled", text) for text in [*overruled, *unbelieved]]
+    return (*found, *(Field("tried", words) for words in findings.tried))
+
+
+def _body(said: str, tried: tuple[str, ...]) -> str:
+    """What the script says, and what it tried beside that."""
+    if not tried:
+        return said
+    told = f"It tried to {', to '.join(tried)}, which was refused: its answer moves the branch."
+    return f"{said.strip()}\n\n{told}".strip()
 
 
 def failure_text(result: RunResult, left: Left, findings: Findings) -> str:

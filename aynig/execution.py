@@ -126,6 +126,8 @@ class Execution:
         # The children that the script asked for.
         self._ask = Ask()
         self._reopening: Reopening | None = None
+        # What it tried to do to its branch, and was refused.
+        self._tried: tuple[str, ...] = ()
         # The rescue ref of what it left, where an error kept it from being answered.
         self.kept = ""
         self._renewal = Renewal(
@@ -148,11 +150,15 @@ class Execution:
         # Nothing is told of a run that does not begin.
         self._mind_commitments()
         self._started(Started(self._plan, self.lease, stand.keeps if stand is not None else None))
-        with workplace(self._site, self._plan, self.lease.run, self._folder) as place:
+        fenced = stand is None
+        with workplace(
+            self._site, self._plan, self.lease.run, self._folder, fenced=fenced
+        ) as place:
             with self._site.guard.watching(self.lease.run) as blame:
                 result = self._execute(place)
             # Not before what it may have set for all git commands is put back: ours obey it too.
             harvest, fault = self._harvest(place)
+            self._tried = place.tried()
         # What was told there is here by now.
         self._pulse.watch(self._folder.usage)
         fault = "; ".join([*([fault] if fault else []), *blame])
@@ -184,7 +190,7 @@ class Execution:
     def _findings(self, result: RunResult, left: Left, harvest: Harvest | None) -> Findings:
         """What the run did and did not do, whatever it says of itself."""
         site, plan = self._site, self._plan
-        found = Findings()
+        found = Findings(tried=self._tried)
         tree = harvest.tree if harvest is not None else plan.event.tree
         if not ending_of(result, left, found) or left.own is not None:
             found = replace(found, fault=misconduct(site.repo, site.read, plan, harvest, left))
@@ -514,6 +520,7 @@ class Execution:
         attempt = Attempt(ending, changed, kept, ended, reason)
         told = [field.value for field in findings.told if field.key == "failed-scenario"]
         told += [f"it said {key}, which is not for it to say" for key in _said_in_vain(left)]
+        told += [f"it tried to {words}, which was refused" for words in findings.tried]
         attempt = replace(attempt, text="\n".join([attempt.text, *told]))
         past = (*self.lease.past, attempt)
         self.lease = replace(self.lease, past=past, spent=findings.spent)

@@ -23,8 +23,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aynig import __version__
-from aynig.errors import GitFailed, RepositoryError, UserError
-from aynig.git.command import git_text
+from aynig.errors import RepositoryError, UserError
+from aynig.git.fence import configured_hooks
 from aynig.git.guard import announcing
 from aynig.git.repo import Repo
 from aynig.resources import hooks_folder
@@ -86,16 +86,9 @@ def hooks_path(repo: Repo) -> Path:
     Reference: git-config(1), core.hooksPath: a relative one starts where hooks are run, which is
     the top of the working tree, or the git directory of a bare repository (githooks(5)).
     """
-    # Our own git commands are told that there are no hooks: that one is not the user's.
-    args = ["config", "--show-scope", "--null", "--type=path", "--get-all", "core.hooksPath"]
-    with contextlib.suppress(GitFailed):
-        parts = git_text(repo.git_dir, args).split("\0")
-        said = [
-            value for scope, value in zip(parts[::2], parts[1::2], strict=False)
-            if scope != "command"
-        ]  # fmt: skip
-        if said and said[-1]:
-            return (repo.work_tree or repo.common_dir) / said[-1]
+    said = configured_hooks(repo)
+    if said:
+        return (repo.work_tree or repo.common_dir) / said
     return own_folder(repo)
 
 

@@ -96,6 +96,11 @@ class RunFolder:
         return self.path / "children.yaml"
 
     @property
+    def hooks(self) -> Path:
+        """The hooks that its git commands find while it runs."""
+        return self.path / "hooks"
+
+    @property
     def worktree(self) -> Path:
         """Where the files go that git could not keep."""
         return self.path / "worktree"

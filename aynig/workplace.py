@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aynig.errors import RunFault
+from aynig.git.fence import Fence, put_up
 from aynig.git.seclusion import Secluded
 from aynig.git.worktree import Harvest, Worktree
 from aynig.model import Plan, Script
@@ -34,6 +35,8 @@ class Workplace:
     archive: RunFolder
     # What the context calls the repository.
     repository: str
+    # Keeps the script from its branch, where it could reach that and is not to move it.
+    fence: Fence | None = None
 
     @property
     def path(self) -> Path:
@@ -52,10 +55,14 @@ class Workplace:
         return script
 
     def environment(self, found: Mapping[str, str]) -> dict[str, str]:
-        """The environment without what is not to be told."""
+        """The environment without what is not to be told, and with the hooks of the fence."""
         if isinstance(self._place, Secluded):
             return self._place.conceal(found)
-        return dict(found)
+        return self.fence.around(found) if self.fence is not None else dict(found)
+
+    def tried(self) -> tuple[str, ...]:
+        """What the script tried to do to its branch, as words that follow "it tried to"."""
+        return self.fence.tried() if self.fence is not None else ()
 
     def harvest(self, commit: str, tree: str) -> Harvest:
         """What the script left; raises as `Worktree.harvest`. Its processes have to be gone."""
@@ -80,13 +87,18 @@ class Workplace:
 
 
 @contextlib.contextmanager
-def workplace(site: Site, plan: Plan, run: str, archive: RunFolder) -> Iterator[Workplace]:
-    """A place for a run to work in, for as long as the block runs."""
+def workplace(
+    site: Site, plan: Plan, run: str, archive: RunFolder, *, fenced: bool
+) -> Iterator[Workplace]:
+    """A place for a run to work in, for as long as the block runs; `fenced`: it is not to move its
+    branch."""
     event = plan.event
     if needs_seclusion(plan.settings.verify):
         with site.seclusion.lend(event.oid, event.tree, run) as room:
             yield Workplace(room, room.folder, archive, str(room.path))
         return
     repository = str(site.repo.work_tree or site.repo.common_dir)
+    address = site.mirror.remote.address if site.mirror is not None else None
+    fence = put_up(site.repo, archive.hooks, event.ref, address) if fenced else None
     with site.pool.lend(event.oid, event.tree, run) as worktree:
-        yield Workplace(worktree, archive, archive, repository)
+        yield Workplace(worktree, archive, archive, repository, fence)

@@ -30,6 +30,8 @@ from tests.world import GitRepo, wait_for
 
 # Long enough that a test which passes by polling alone does not pass in time.
 NEVER = 3600.0
+# A script that begins so passes the hooks by that guard its branch: a fence is no wall.
+UNFENCED = "export GIT_CONFIG_COUNT=0\n"
 
 
 @dataclass

@@ -9,7 +9,7 @@ import pytest
 
 from aynig.model import RESCUES
 from tests.chaos.world import children_of, resident_mb
-from tests.stage import Stage, Told, aynig, daemon
+from tests.stage import UNFENCED, Stage, Told, aynig, daemon
 from tests.world import wait_for
 
 OK = "exit 0"
@@ -167,7 +167,8 @@ def test_rewritten_work_is_kept_under_a_rescue_ref(stage: Stage) -> None:
 @pytest.mark.parametrize("exit_status", [0, 1])
 def test_a_branch_that_the_script_moved_is_left_where_it_is(stage: Stage, exit_status: int) -> None:
     other = stage.repo.commit("elsewhere", branch="else")
-    oid = stage.task(f"echo work >work; git update-ref refs/heads/task {other}; exit {exit_status}")
+    move = f"{UNFENCED}git update-ref refs/heads/task {other}\n"
+    oid = stage.task(f"echo work >work\n{move}exit {exit_status}")
     told = stage.run()
     assert stage.repo.tip("task") == other
     refused = told.of("refused", "task")[0]
@@ -179,7 +180,7 @@ def test_a_branch_that_the_script_moved_is_left_where_it_is(stage: Stage, exit_s
 
 
 def test_a_script_that_deletes_its_own_branch_has_its_work_rescued(stage: Stage) -> None:
-    run_beside_another(stage, "echo work >work; git update-ref -d refs/heads/task")
+    run_beside_another(stage, f"{UNFENCED}echo work >work; git update-ref -d refs/heads/task")
     assert stage.repo.tip("task") == ""
     kept = stage.repo.git("for-each-ref", "--format=%(refname)", RESCUES)
     assert stage.repo.git("show", f"{kept}:work") == "work"
@@ -189,6 +190,7 @@ def test_a_state_that_the_script_put_on_its_branch_itself_is_what_counts(stage: 
     """The branch moved while the script ran: the new tip is a new event."""
     told = run_beside_another(
         stage,
+        f"{UNFENCED}"
         'next=$(git commit-tree HEAD^{tree} -p HEAD -m "Next\n\naynig: noop"); '
         "git update-ref refs/heads/task $next",
     )
@@ -716,7 +718,8 @@ def _shared(stage: Stage) -> dict[str, tuple[bytes, int]]:
 
 
 NO_LEASES = (
-    "git for-each-ref --format='delete %(refname)' refs/aynig/lease | git update-ref --stdin"
+    f"{UNFENCED}git for-each-ref --format='delete %(refname)' refs/aynig/lease "
+    "| git update-ref --stdin"
 )
 
 

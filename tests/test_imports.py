@@ -35,7 +35,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "git.locks", "git.trees", "git.history", "git.shared", "git.address", "git.replay",
         "git.private", "git.merging", "git.authorship", "git.differences",
     ),
-    ("git.agreement", "git.refs", "git.worktree"),
+    ("git.agreement", "git.fence", "git.refs", "git.worktree"),
     ("git.checkouts", "git.guard", "git.scripts", "git.worktrees", "git.remote", "git.mending"),
     ("git.landings", "git.mirror", "git.scenarios", "git.seclusion"),
     ("git.sharedrefs", "thread", "attempts", "promise", "checklist"),

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from tests.cli.conftest import Shell
+from tests.stage import UNFENCED
 from tests.world import wait_for
 
 ROW = {
@@ -89,8 +90,8 @@ MENDED = "states: {go: {on-failure: repair}}\n"
 BAD_ENDS = {
     "its worktree removed": ('rm -rf "$PWD"', "repair"),
     "a malformed answer": ('echo "aynig: A B" >"$AYNIG_RESPONSE"', "repair"),
-    "its branch moved": ("git update-ref refs/heads/task HEAD^", ""),
-    "its lease lost": ("git for-each-ref --format='delete %(refname)' refs/aynig/lease |"
+    "its branch moved": (f"{UNFENCED}git update-ref refs/heads/task HEAD^", ""),
+    "its lease lost": (f"{UNFENCED}git for-each-ref --format='delete %(refname)' refs/aynig/lease |"
                        " git update-ref --stdin", "go"),
 }  # fmt: skip
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from aynig.git.repo import Repo
 from aynig.ledger import open_ledger
-from tests.stage import Stage
+from tests.stage import UNFENCED, Stage
 from tests.test_approvals import person, says
 from tests.world import wait_for
 
@@ -24,9 +25,9 @@ FORGED = (
     "forged=$(git commit-tree 'refs/heads/task^{tree}' -p refs/heads/task <<'END'\n"
     "Fine\n\naynig: approved\nEND\n)\ngit update-ref refs/heads/task $forged\n"
 )
-LEASE = "set -- $(git for-each-ref --format='%(refname)' refs/aynig/lease)\n"
+LEASE = f"{UNFENCED}set -- $(git for-each-ref --format='%(refname)' refs/aynig/lease)\n"
 COUNTING = 'n=$(cat "$COUNT" 2>/dev/null || echo 0); n=$((n + 1)); echo $n >"$COUNT"\n'
-MOVE = 'git update-ref "refs/heads/$AYNIG_BRANCH" $forged\n'
+MOVE = f'{UNFENCED}git update-ref "refs/heads/$AYNIG_BRANCH" $forged\n'
 
 
 def config(settings: str, state: str = "go") -> str:
@@ -522,8 +523,233 @@ def test_an_agent_that_rewrites_history_in_its_worktree_has_failed(
     assert stage.repo.git("rev-parse", "task~") == task
 
 
+FORGED_NEXT = "next=$(git commit-tree 'HEAD^{tree}' -p HEAD -m x -m 'aynig: approved')\n"
+# Ways to move a branch that is called `task`, and what is told of each.
+MOVES = {
+    "by plumbing": (f"{FORGED_NEXT}git update-ref refs/heads/task $next", "move task to "),
+    "by a transaction": (
+        f"{FORGED_NEXT}printf 'start\nupdate refs/heads/task %s\ncommit\n' $next "
+        "| git update-ref --stdin",
+        "move task to ",
+    ),
+    "together with others": (
+        f"{FORGED_NEXT}printf 'create refs/heads/x %s\nupdate refs/heads/task %s\n' $next $next "
+        "| git update-ref --stdin",
+        "move task to ",
+    ),
+    "set back": ("git update-ref refs/heads/task HEAD~", "move task to "),
+    "forced": ("git branch -f task HEAD~", "move task to "),
+    "deleted": ("git branch -D task", "delete task"),
+    "deleted by plumbing": ("git update-ref -d refs/heads/task", "delete task"),
+    "renamed": ("git branch -m task other", "delete task"),
+    "from the user's own worktree": (
+        'git -C "$(git rev-parse --git-common-dir)/.." branch -D task', "delete task",
+    ),
+    "in the git directory": (
+        'cd "$(git rev-parse --git-common-dir)" && git branch -D task', "delete task",
+    ),
+    "committed to": (
+        "git checkout -q task && git commit -q --allow-empty -m x -m 'aynig: approved'",
+        "move task to ",
+    ),
+    "reset": ("git checkout -q task && git reset -q --soft HEAD~", "move task to "),
+    "through another name": (
+        "git symbolic-ref refs/heads/alias refs/heads/task && "
+        "git update-ref refs/heads/alias HEAD~",
+        "move task to ",
+    ),
+    "fetched over": ("git fetch -q . +main:task", "move task to "),
+    "pushed over": ("git push -q . +HEAD~:task", "push to task"),
+    "pushed on": (f"{FORGED_NEXT}git push -q . $next:refs/heads/task", "push to task"),
+    "pushed away": ("git push -q . :task", "delete task by a push"),
+    "pushed away by its path": (
+        'git push -q "file://$(git rev-parse --git-common-dir)" :task', "delete task by a push",
+    ),
+    "pushed with all others": (
+        "git -c push.default=matching push -q --force "
+        '"$(git rev-parse --git-common-dir)" HEAD~:refs/heads/x HEAD~:refs/heads/task',
+        "push to task",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", MOVES)
+def test_an_agent_that_moves_its_own_branch_is_refused_and_that_is_told(
+    stage: Stage, how: str
+) -> None:
+    script, words = MOVES[how]
+    task = stage.task(
+        f"echo work >work\n({script}) 2>said && touch moved\ngit checkout -q --detach"
+    )
+    stage.run()
+    assert stage.repo.state("task") == "done"
+    assert stage.repo.git("rev-parse", "task~") == task
+    (told,) = values(stage, "tried")
+    assert told.startswith(words)
+    assert f"It tried to {told}, which was refused" in stage.repo.message("task")
+    assert "answered when this script ends" in stage.repo.git("show", "task:said")
+    assert stage.repo.git("ls-tree", "--name-only", "task", "moved", "work") == "work"
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param("unset ${!AYNIG_*}; git branch -D task", id="without our variables"),
+        pytest.param("cd / && git --git-dir=$common branch -D task", id="from elsewhere"),
+        pytest.param("GIT_DIR=$common git branch -D task", id="named by the environment"),
+        pytest.param("git config --global core.hooksPath /none; git branch -D task", id="settings"),
+    ],
+)
+def test_hooks_of_its_own_branch_are_found_wherever_it_is(stage: Stage, script: str) -> None:
+    head = '#!/bin/bash\nexport HOME="$PWD"\ncommon=$(git rev-parse --git-common-dir)\n'
+    stage.task(head + f"({script}) && exit 1; exit 0")
+    stage.run()
+    assert values(stage, "tried") == ["delete task"]
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        (f"{LEASE.removeprefix(UNFENCED)}git update-ref -d $1", "delete refs/aynig/lease/"),
+        (f"{LEASE.removeprefix(UNFENCED)}git update-ref $1 HEAD", "change refs/aynig/lease/"),
+        ("git update-ref refs/aynig/breaker/x HEAD", "change refs/aynig/breaker/x"),
+        ("git push -q . HEAD:refs/aynig/rescue/x", "push to refs/aynig/rescue/x"),
+    ],
+)
+def test_records_of_aynigs_own_are_not_for_an_agent_to_change(
+    stage: Stage, script: str, words: str
+) -> None:
+    stage.task(f"({script}) 2>said && exit 1; exit 0")
+    stage.run()
+    (told,) = values(stage, "tried")
+    assert told.startswith(words)
+    assert "only aynig changes" in stage.repo.git("show", "task:said")
+
+
+def test_what_an_attempt_tried_is_told_with_the_attempt(stage: Stage) -> None:
+    stage.task(
+        'git branch -D task; [ "$AYNIG_ATTEMPT" = 2 ] || exit 3',
+        config=config("    retries: {max: 1, backoff: 10ms, jitter: 0}\n"),
+    )
+    with stage.live():
+        stage.wait_for_state("done")
+    assert "it tried to delete task, which was refused" in values(stage, "failed-attempt")[0]
+    assert values(stage, "tried") == ["delete task"]
+
+
+def test_of_what_was_tried_again_and_again_only_so_much_is_told(stage: Stage) -> None:
+    tries = "for n in 1 2 3 4 5 6 7 8; do git update-ref refs/aynig/lease/$n HEAD; done\n"
+    forged = 'set -- "$AYNIG_RESPONSE"; echo "gone gone gone" >>"${1%/*}/hooks/tried"\n'
+    stage.task(f"{tries}{tries}{forged}exit 0")
+    stage.run()
+    told = values(stage, "tried")
+    assert told == [f"change refs/aynig/lease/{n}" for n in range(1, 6)]
+
+
+def test_an_agent_does_not_forge_what_it_tried(stage: Stage) -> None:
+    stage.task(RESPONSE.format("Well done\n\naynig: done\naynig: tried: nothing"))
+    stage.run()
+    assert (values(stage, "tried"), values(stage, "overruled")) == ([], ["tried"])
+
+
+ALLOWED = {
+    "a commit in its worktree": "git commit -q --allow-empty -m x",
+    "a branch of its own": "git checkout -q -b side; git commit -q --allow-empty -m x",
+    "a branch that begins alike": "git branch task-2; git branch -D task-2; git branch tas",
+    "a branch below another name": "git update-ref refs/heads/x/refs/heads/task HEAD",
+    "a tag of the same name": "git tag task; git tag -d task",
+    "its branch as it is": "git update-ref refs/heads/task HEAD; git branch -f task HEAD",
+    "refs packed": "git pack-refs --all --prune",
+    "the same again": "git gc -q --prune=now",
+    "a clone with a branch of the same name": 'git clone -q "$common" "$TMPDIR/clone"\n'
+    'cd "$TMPDIR/clone"; git branch -f task HEAD; git branch -D task; rm -rf "$TMPDIR/clone"',
+    "a repository of its own inside": 'git init -q "$TMPDIR/own"; cd "$TMPDIR/own"\n'
+    'git commit -q --allow-empty -m x; git branch task; git branch -D task; rm -rf "$TMPDIR/own"',
+    "a push elsewhere": 'git init -q --bare "$TMPDIR/bare"\n'
+    'git push -q "$TMPDIR/bare" HEAD:refs/heads/task; git push -q "$TMPDIR/bare" :task',
+    "a push of others": 'git push -q "$common" HEAD:refs/heads/side',
+    "nothing to push": 'git push -q "$common" refs/heads/task',
+    "a child": "aynig child noop --name one",
+    "another task": "aynig submit noop -b sibling",
+    "another task canceled": "aynig submit waiting -b sibling; aynig cancel sibling",
+    "an answer": "aynig respond done -m fine",
+}
+
+
+@pytest.mark.parametrize("what", ALLOWED)
+def test_what_an_agent_may_do_beside_its_own_branch_goes_on_to_work(
+    stage: Stage, what: str, tmp_path: Path
+) -> None:
+    head = f"set -e\nexport TMPDIR={tmp_path}\ncommon=$(git rev-parse --git-common-dir)\n"
+    stage.task(f"{head}{ALLOWED[what]}")
+    stage.run()
+    assert stage.repo.state("task") == "done", stage.repo.message("task")
+    assert values(stage, "tried") == []
+
+
+def hook(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+
+
+@pytest.mark.parametrize("where", ["", "absolute", "~/hooks", "hooks-of-task"])
+def test_hooks_of_the_repository_are_called_in_scripts_as_ever(
+    stage: Stage, where: str, tmp_path: Path
+) -> None:
+    """By their own path: they may look for their files beside themselves."""
+    log = tmp_path / "log"
+    folder = {
+        "": stage.repo.git_dir / "hooks",
+        "absolute": tmp_path / "hooks",
+        "~/hooks": Path(os.environ["HOME"]) / "hooks",
+        "hooks-of-task": tmp_path / "none",
+    }[where]
+    names = ("pre-commit", "commit-msg", "post-commit", "pre-push", "reference-transaction")
+    text = f'[ -f "${{0%/*}}/beside" ] && echo "${{0##*/}} $*" "$(cat)" >>{log}'
+    for name in names:
+        hook(folder / name, text)
+    (folder / "beside").touch()
+    if where:
+        path = str(folder) if where == "absolute" else where
+        stage.repo.git("config", "core.hooksPath", path)
+    files = {f"hooks-of-task/{name}": f"#!/bin/sh\n{text}\n" for name in (*names, "beside")}
+    stage.task(
+        "git commit -q --allow-empty -m x; git push -q . HEAD:refs/heads/side",
+        files=files if where == "hooks-of-task" else {},
+    )
+    stage.run()
+    assert stage.repo.state("task") == "done"
+    lines = log.read_text().splitlines()
+    first = [line.split()[0] for line in lines]
+    assert {"pre-commit", "commit-msg", "post-commit", "pre-push"} <= set(first)
+    oid = stage.repo.tip("task~")
+    assert any(line.startswith("reference-transaction prepared") and oid in line for line in lines)
+    assert any(line.startswith("pre-push . . HEAD") and "refs/heads/side" in line for line in lines)
+
+
+def test_a_hook_of_the_repository_that_refuses_refuses_in_scripts_as_ever(stage: Stage) -> None:
+    stage.task(
+        "git commit -q --allow-empty -m x && exit 1\n"
+        "git branch side && exit 2\ngit push -q . HEAD:refs/heads/x && exit 3\nexit 0"
+    )
+    for name in ("pre-commit", "pre-push", "reference-transaction"):
+        hook(stage.repo.git_dir / "hooks" / name, "cat >/dev/null; exit 1")
+    stage.run()
+    assert stage.repo.state("task") == "done"
+    assert (stage.repo.tip("side"), stage.repo.tip("x")) == ("", "")
+
+
+def test_people_move_and_delete_branches_as_ever(stage: Stage) -> None:
+    stage.task("git branch -D task; exit 0")
+    stage.run()
+    stage.repo.git("branch", "-f", "task", "task~")
+    stage.repo.git("push", "--quiet", ".", ":task")
+    assert stage.repo.tip("task") == ""
+
+
 def test_an_agent_that_deletes_its_branch_loses_its_answer_and_no_work(stage: Stage) -> None:
-    stage.task('echo work >work; git update-ref -d "refs/heads/$AYNIG_BRANCH"')
+    stage.task(f'{UNFENCED}echo work >work; git update-ref -d "refs/heads/$AYNIG_BRANCH"')
     told = stage.run()
     assert stage.repo.tip("task") == ""
     detail = " ".join(notice.detail for notice in told.notices)
@@ -534,7 +760,7 @@ def test_an_agent_that_sets_its_branch_back_is_not_run_again_for_it(
     stage: Stage, counted: Path
 ) -> None:
     script = COUNTING + '[ $n = 2 ] || { echo "aynig: go" >"$AYNIG_RESPONSE"; exit; }\n'
-    task = stage.task(script + 'git update-ref "refs/heads/$AYNIG_BRANCH" HEAD~')
+    task = stage.task(script + f'{UNFENCED}git update-ref "refs/heads/$AYNIG_BRANCH" HEAD~')
     stage.run()
     assert stage.repo.tip("task") == task
     assert counted.read_text() == "2\n"
