@@ -24,6 +24,7 @@ from aynig.errors import (
     told,
 )
 from aynig.git.refs import RefEdit
+from aynig.lost import give_up_lost
 from aynig.model import RESCUES, Deferral, Lease, Plan, RunResult, Statement
 from aynig.policies import setback
 from aynig.rescue import drop_rescue, rescue
@@ -360,8 +361,10 @@ def _refuse(site: Site, pending: Pending, why: str) -> Ended:
     except (AynigError, OSError) as error:
         # Nothing else has what the script did: this ends when there is room for it.
         return _wait(site, pending, as_unwritable(error, site.repo.common_dir) or error)
-    site.leases.release(pending.lease, pending.plan.event.oid)
     detail = f"{why}; its work is kept under {kept}"
+    # A lease on a branch is lost with it, and others judge that.
+    if pending.stand is not None or not give_up_lost(site, pending.plan, pending.lease, kept):
+        site.leases.release(pending.lease, pending.plan.event.oid)
     set_back_if_lost(site, pending.plan, pending.lease, detail)
     return Finished(pending.plan, pending.lease, pending.result, None, "refused", detail)
 

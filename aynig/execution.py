@@ -48,6 +48,7 @@ from aynig.git.history import last_state_commit
 from aynig.git.worktree import Harvest
 from aynig.iterations import iteration_of, loop_facts
 from aynig.lease import RENEWALS
+from aynig.lost import give_up_lost, is_lost
 from aynig.model import (
     CRASHED,
     RESCUES,
@@ -499,6 +500,9 @@ class Execution:
     ) -> Finished | None:
         """Give the task back for another attempt; None where there is none any more."""
         plan = self._plan
+        if self._stand is None and is_lost(self._site, plan.event):
+            # There is no branch to give it back to.
+            return None
         ending = ending_of(result, left, findings)
         verdict = retries.judge(
             plan.settings.retries,
@@ -549,7 +553,9 @@ class Execution:
         if self._stand is not None and result.stopped == "drained":
             self._stand.given_up(self.lease)
             self._plan = self._stand.plan
-        self._site.leases.release(self.lease, self._plan.event.oid)
+        moved = self._stand is None and result.stopped == "moved"
+        if not moved or not give_up_lost(self._site, self._plan, self.lease, kept):
+            self._site.leases.release(self.lease, self._plan.event.oid)
         ending = "drained" if result.stopped == "drained" else "refused"
         detail = outcome(result) + (f"; its work is kept under {kept}" if kept else "")
         if result.stopped == "lease-lost":

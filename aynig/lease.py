@@ -21,6 +21,7 @@ from aynig.git.refs import RefEdit, Refs
 from aynig.git.repo import Repo
 from aynig.model import (
     LEASES,
+    LOST,
     Attempt,
     Deferral,
     Event,
@@ -54,7 +55,7 @@ _REASON_WIDTH = 500
 _BEFORE = "before-"
 # What a deferral may be held by.
 _HOLDS = frozenset(
-    {"waiting", "error", "dirty-worktree", "busy", "unwritable", "unreachable", "refused"}
+    {"waiting", "error", "dirty-worktree", "busy", "unwritable", "unreachable", "refused", LOST}
 )
 
 

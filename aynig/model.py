@@ -23,6 +23,8 @@ SLOTS = "refs/aynig/slot/"
 BREAKERS = "refs/aynig/breaker/"
 # What runners of a remote share beside its branches.
 BESIDE = (LEASES, SLOTS, BREAKERS)
+# The hold of a task whose branch was taken away while it ran.
+LOST = "lost"
 
 # Design section 1.1: a state names a file.
 STATE_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")

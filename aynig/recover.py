@@ -20,6 +20,7 @@ from aynig.git.locks import StaleLock, clear_stale_locks, find_stale_locks
 from aynig.git.refs import RefEdit, pack_many_refs
 from aynig.git.repo import Repo
 from aynig.lease import lease_name, read_lease
+from aynig.lost import is_remembered
 from aynig.model import ENDED_STATES, HEADS, LEASES, RESCUES, SLOTS, Field, Lease
 from aynig.processes import is_alive, is_running
 from aynig.site import Site
@@ -197,7 +198,9 @@ def _not_needed(site: Site, leases: Mapping[str, str], before: float) -> list[Re
     return [
         RefEdit(name, oid, None)
         for name, oid in leases.items()
-        if name not in needed and not _may_be_live(site.repo, name, oid)
+        if name not in needed
+        and not _may_be_live(site.repo, name, oid)
+        and not is_remembered(site, name, oid, before)
     ]
 
 

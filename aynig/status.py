@@ -16,7 +16,8 @@ from aynig.facts import broken_hold, deadline_of, gather, unreadable_hold
 from aynig.git.checkouts import BEFORE_AN_ANSWER, find_checkout, obstacle
 from aynig.git.mirror import BROKEN_THERE
 from aynig.lease import time_left
-from aynig.model import HEADS, Deferral, Event, Hold, Lease, Plan, branch_of
+from aynig.lost import lost_tasks, way_back, way_off
+from aynig.model import HEADS, LOST, Deferral, Event, Hold, Lease, Plan, branch_of
 from aynig.onbranch import WORKING, read_working
 from aynig.plan import make_plan, state_hold
 from aynig.runs import run_time
@@ -73,6 +74,8 @@ def status_rows(site: Site, *, idle: bool = False) -> Iterator[StatusRow]:
             yield _task_row(site, ref, tip, oids)
         elif idle:
             yield StatusRow(branch_of(ref), tip.oid, None, None, "no state", tip.time)
+    for record in lost_tasks(site, [ref for ref, tip in tips.items() if tip.state or tip.fault]):
+        yield _lost_row(site, record)
     for ref, reason in sorted(site.scan.broken.items()):
         yield StatusRow(branch_of(ref), "", None, "broken", reason, 0.0)
 
@@ -84,6 +87,28 @@ def status_row(site: Site, ref: str) -> StatusRow | None:
     if tip is None:
         return None
     return _task_row(site, ref, tip, frozenset(tip.oid for tip in site.scan.tips().values()))
+
+
+def _lost_row(site: Site, record: Deferral) -> StatusRow:
+    """The row of a task whose branch was taken away while it ran."""
+    branch, oid = branch_of(record.ref), record.trigger
+    statement = None
+    with contextlib.suppress(RepositoryError):
+        statement = site.read(site.repo.commit(oid).message)
+    kept = f"its commit and its work are kept under {record.kept}"
+    ways = [f"`{way_back(site, record)}` runs it again"]
+    if way_off(site, record):
+        ways.append(f"`{way_off(site, record)}` forgets it")
+    detail = f"{record.reason}; {kept}: {', '.join(ways)}"
+    return StatusRow(
+        branch=branch,
+        tip=oid,
+        state=statement.state if statement is not None else None,
+        hold=LOST,
+        detail=escape(detail),
+        since=run_time(record.run) or 0.0,
+        run=record.run,
+    )
 
 
 def _task_row(site: Site, ref: str, tip: Tip, tips: Set[str]) -> StatusRow:

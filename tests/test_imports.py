@@ -63,6 +63,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("beside", "places"),
     ("family",),
     ("requests",),
+    ("lost",),
     ("approvals",),
     ("rulings",),
     ("facts", "respond", "barred", "beginnings", "commitments"),

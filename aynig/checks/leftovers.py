@@ -12,10 +12,12 @@ from aynig.checks import OK, WARNING, Finding
 from aynig.doorbell import unanswered
 from aynig.git.worktrees import registered
 from aynig.lease import read_lease
-from aynig.model import LEASES, Holder, Lease
+from aynig.lost import lost_tasks, way_back
+from aynig.model import LEASES, Holder, Lease, branch_of
 from aynig.processes import is_alive, marked_processes
 from aynig.recover import dead_leases, pid_alive, stale_locks
 from aynig.site import Site
+from aynig.text import escape, quote
 
 MEND = "aynig doctor --mend"
 
@@ -30,6 +32,7 @@ def check_leftovers(site: Site) -> Iterator[Finding]:
         *_landings(site),
         *_processes(site),
         *_settings(site),
+        *_lost(site),
     ]
     yield from found
     if not found:
@@ -108,3 +111,12 @@ def _settings(site: Site) -> Iterator[Finding]:
     for name in site.guard.left_behind():
         detail = f"{name} of the repository changed while a script of a dead runner ran"
         yield Finding("leftovers", WARNING, detail, MEND)
+
+
+def _lost(site: Site) -> Iterator[Finding]:
+    site.scan.look()
+    tips = site.scan.tips()
+    for record in lost_tasks(site, [ref for ref, tip in tips.items() if tip.state or tip.fault]):
+        branch = quote(branch_of(record.ref))
+        detail = f"{branch}: {escape(record.reason)}; it is kept under {escape(record.kept)}"
+        yield Finding("leftovers", WARNING, detail, way_back(site, record))

@@ -34,6 +34,7 @@ COLOURS = {
     "bad-script": "red",
     "bad-config": "red",
     "error": "red",
+    "lost": "red",
     "unwritable": "red",
     "canceled": "yellow",
     "blocked": "yellow",

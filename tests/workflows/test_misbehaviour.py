@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 from aynig.git.repo import Repo
 from aynig.ledger import open_ledger
+from aynig.recover import keep_house
+from aynig.site import open_site
+from aynig.status import StatusRow, status_rows
 from tests.stage import UNFENCED, Stage
 from tests.test_approvals import person, says
 from tests.world import wait_for
@@ -746,6 +750,116 @@ def test_people_move_and_delete_branches_as_ever(stage: Stage) -> None:
     stage.repo.git("branch", "-f", "task", "task~")
     stage.repo.git("push", "--quiet", ".", ":task")
     assert stage.repo.tip("task") == ""
+
+
+def lost(stage: Stage) -> list[StatusRow]:
+    site = open_site(stage.repo.path)
+    try:
+        return [row for row in status_rows(site) if row.hold == "lost"]
+    finally:
+        site.close()
+
+
+PASSED_BY = {
+    "without the environment": f"{UNFENCED}git branch -D task",
+    "with other hooks": "git -c core.hooksPath=/none branch -D task",
+    "with an environment of its own": 'env -i PATH="$PATH" git branch -D task',
+    "a push past hooks": "git push -q --no-verify . :task",
+    "a push from a clone": 'git clone -q "$common" "$TMPDIR/clone"\n'
+    'git -C "$TMPDIR/clone" push -q origin :task',
+    "the file of the ref": 'rm "$common/refs/heads/task"',
+    "a transaction of others": "git -c core.hooksPath= update-ref -d refs/heads/task; exit 75",
+    "and fails": f"{UNFENCED}git branch -D task; exit 1",
+    "set back": f"{UNFENCED}git update-ref refs/heads/task main",
+    "set back, to be tried again": f"{UNFENCED}git update-ref refs/heads/task main; exit 75",
+}
+
+
+@pytest.mark.parametrize("how", PASSED_BY)
+def test_a_task_whose_branch_is_taken_away_behind_our_back_is_kept_and_told_of(
+    stage: Stage, how: str, tmp_path: Path
+) -> None:
+    head = f"export TMPDIR={tmp_path}\ncommon=$(git rev-parse --git-common-dir)\n"
+    task = stage.task(f"{head}[ -e {tmp_path}/once ] && exit\ntouch {tmp_path}/once\n"
+                      f"echo work >work\n{PASSED_BY[how]}")  # fmt: skip
+    stage.run()
+    assert stage.repo.tip("task") in ("", stage.repo.tip("main"))
+    (row,) = lost(stage)
+    assert (row.branch, row.tip, row.state) == ("task", task, "go")
+    (kept,) = stage.repo.git("for-each-ref", "--format=%(refname)", "refs/aynig/rescue").split()
+    assert stage.repo.git("show", f"{kept}:work") == "work"
+    assert stage.repo.git("merge-base", kept, task) == task
+    assert kept in row.detail
+    # What is told to run it again does so.
+    commands = re.findall("`([^`]+)`", row.detail)
+    assert commands[1] == f"git update-ref -d {kept}"
+    stage.repo.git(*commands[0].split()[1:])
+    stage.run()
+    assert stage.repo.state("task") == "done"
+    assert lost(stage) == []
+
+
+def test_a_task_without_any_work_that_is_taken_away_is_kept_until_it_is_forgotten(
+    stage: Stage,
+) -> None:
+    task = stage.task(f"{UNFENCED}git branch -D task")
+    stage.run()
+    site = open_site(stage.repo.path)
+    keep_house(site)
+    site.close()
+    (row,) = lost(stage)
+    assert row.run is not None
+    kept = f"refs/aynig/rescue/{row.run}"
+    assert stage.repo.git("merge-base", kept, task) == task
+    stage.repo.git("update-ref", "-d", kept)
+    assert lost(stage) == []
+
+
+def test_work_without_the_commit_of_its_task_is_kept_beside_that(stage: Stage) -> None:
+    script = "git checkout -q --orphan x; git commit -q -m other; git branch -D task"
+    task = stage.task(f"{UNFENCED}{script}")
+    stage.run()
+    oids = stage.repo.git("for-each-ref", "--format=%(objectname)", "refs/aynig/rescue").split()
+    assert len(oids) == 2
+    (row,) = lost(stage)
+    assert stage.repo.git("rev-parse", row.detail.split("update-ref -d ")[1].split("`")[0]) == task
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param("git branch -m task renamed", id="renamed"),
+        pytest.param("git update-ref refs/heads/main task; git branch -D task", id="merged"),
+    ],
+)
+def test_a_task_that_another_branch_has_is_not_lost(stage: Stage, script: str) -> None:
+    stage.task(f"[ $AYNIG_BRANCH = task ] || exit\n{UNFENCED}{script}")
+    stage.run()
+    assert lost(stage) == []
+
+
+def test_a_person_who_deletes_the_branch_of_a_task_that_has_ended_hears_nothing(
+    stage: Stage,
+) -> None:
+    stage.task("exit 0")
+    stage.run()
+    stage.repo.git("branch", "-D", "task")
+    assert lost(stage) == []
+
+
+def test_a_record_that_somebody_forged_puts_nothing_into_commands(stage: Stage) -> None:
+    stage.task(f"{UNFENCED}git branch -D task")
+    stage.run()
+    (name,) = stage.repo.git("for-each-ref", "--format=%(refname)", "refs/aynig/lease").split()
+    record = stage.repo.git("cat-file", "commit", name)
+    for forged in (
+        re.sub("kept: .*", "kept: refs/heads/main; rm x", record),
+        re.sub("branch: .*", "branch: refs/heads/other", record),
+        re.sub("trigger: .*", "trigger: $(rm x)", record),
+    ):
+        oid = stage.repo.git("hash-object", "-t", "commit", "-w", "--stdin", stdin=forged)
+        stage.repo.git("update-ref", name, oid)
+        assert [row for row in lost(stage) if "'$(rm x)'" not in row.detail] == []
 
 
 def test_an_agent_that_deletes_its_branch_loses_its_answer_and_no_work(stage: Stage) -> None:
