@@ -85,16 +85,16 @@ def _lost(site: Site, name: str, oid: str) -> Deferral | None:
 
 def way_back(site: Site, record: Deferral) -> str:
     """The command that puts the branch back where it was, so that the task runs again."""
-    branch, oid = branch_of(record.ref), shell_word(record.trigger)
+    branch, oid = branch_of(record.ref), record.trigger
     if site.mirror is not None:
-        name = shell_word(site.mirror.remote.address.shown)
-        fetch = f"git fetch {name} {shell_word(record.kept)}"
-        return f"{fetch} && git push {name} {shell_word(f'+{record.trigger}:{record.ref}')}"
-    force = "" if site.repo.read_ref(record.ref) is None else "-f "
-    return f"git branch {force}{operand(branch)} {oid}"
+        remote = shell_word(site.mirror.remote.address.shown)
+        fetched = f"git fetch {remote} {shell_word(record.kept)}"
+        return f"{fetched} && git push {remote} {shell_word(f'+{oid}:{record.ref}')}"
+    if site.repo.read_ref(record.ref) is None:
+        return f"git branch {operand(branch)} {shell_word(oid)}"
+    return f"git branch -f {operand(branch)} {shell_word(oid)}"
 
 
 def way_off(site: Site, record: Deferral) -> str:
     """The command after which nothing tells of it any more; empty where there is none."""
-    kept = shell_word(record.kept)
-    return f"git update-ref -d {kept}" if site.mirror is None else ""
+    return f"git update-ref -d {shell_word(record.kept)}" if site.mirror is None else ""

@@ -16,6 +16,7 @@ from aynig.model import HEADS, Hold
 from aynig.processes import MARK, is_alive
 from aynig.reconcile import Reconciler
 from aynig.scan import read_event
+from aynig.status import status_rows
 from tests.fleet import Fleet
 from tests.world import GitRepo, aynig, wait_for
 
@@ -79,6 +80,52 @@ def test_scripts_come_from_the_default_branch_of_the_remote(fleet: Fleet) -> Non
     fleet.tasks.task("echo theirs >file; exit 0")
     fleet.run("bob")
     assert fleet.server.git("show", "task:file") == "worked"
+
+
+@pytest.mark.parametrize(
+    ("push", "words"),
+    [
+        ("git push -q origin :task", "delete task by a push"),
+        ("git push -q --force origin HEAD~:refs/heads/task", "push to task"),
+        ("git commit -q --allow-empty -m x; git push -q origin HEAD:task", "push to task"),
+        ('git push -q "$(git config remote.origin.url)" :task', "delete task by a push"),
+        ("git update-ref -d refs/heads/task", "delete task"),
+        ("git push -q origin HEAD:refs/aynig/lease/x", "push to refs/aynig/lease/x"),
+    ],
+)
+def test_an_agent_that_pushes_to_its_own_branch_is_refused_and_that_is_told(
+    tmp_path: Path, push: str, words: str
+) -> None:
+    fleet = Fleet.make(tmp_path, {"go": f"({push}) && exit 1; exit 0"})
+    trigger = fleet.tasks.task()
+    fleet.run("bob")
+    assert fleet.server.state("task") == "done"
+    assert fleet.server.git("merge-base", trigger, "task") == trigger
+    assert fleet.server.fields("task")["tried"] == words
+
+
+def test_an_agent_pushes_other_branches_to_the_remote(tmp_path: Path) -> None:
+    fleet = Fleet.make(tmp_path, {"go": "git push -q origin HEAD:refs/heads/other HEAD:task-2"})
+    fleet.tasks.task(branch="task")
+    fleet.server.git("branch", "task-2", "main")
+    fleet.run("bob")
+    assert fleet.server.state("task") == "done"
+    assert "tried" not in fleet.server.fields("task")
+
+
+def test_a_task_that_is_taken_away_on_the_remote_is_told_of_by_all(tmp_path: Path) -> None:
+    fleet = Fleet.make(tmp_path, {"go": "git push -q --no-verify origin :task"})
+    task = fleet.tasks.task()
+    fleet.run("bob")
+    site = fleet.open("carol")
+    assert site.mirror is not None
+    site.mirror.sync(leases=True)
+    (row,) = status_rows(site)
+    site.close()
+    assert (row.branch, row.hold) == ("task", "lost")
+    command = re.findall("`([^`]+)`", row.detail)[0]
+    subprocess.run(["sh", "-e", "-c", command], cwd=fleet.clone("carol").path, check=True)
+    assert fleet.server.tip("task") == task
 
 
 def test_people_submit_to_the_remote_and_see_its_truth(fleet: Fleet) -> None:

@@ -384,9 +384,17 @@ def leftovers(repo: GitRepo, *, leases: bool = True) -> list[str]:
 
 
 def live_leases(repo: GitRepo) -> list[str]:
-    """Lease refs that point at a lease or a deferral, not at an answer."""
-    text = repo.git("for-each-ref", "--format=%(refname) %(subject)", "refs/aynig/lease/")
-    return [line for line in text.split("\n") if " aynig lease of " in line or "deferral" in line]
+    """Lease refs that point at a lease or a deferral, not at an answer.
+
+    Not those which tell that a branch was taken away: they stay.
+    """
+    form = "%(refname) %(subject) %(trailers:key=hold,valueonly,separator=%x20)"
+    text = repo.git("for-each-ref", f"--format={form}", "refs/aynig/lease/")
+    return [
+        line
+        for line in text.split("\n")
+        if (" aynig lease of " in line or "deferral" in line) and not line.endswith(" lost")
+    ]
 
 
 def assert_sound(repo: GitRepo) -> None:
