@@ -233,6 +233,7 @@ class Execution:
             enough=verdict.enough,
             told=told,
             stopped=judged.stopped,
+            tried=unique([*found.tried, *judged.tried]),
         )
         return found, verdict.enough
 

@@ -25,11 +25,12 @@ from aynig.errors import ConfigError
 from aynig.executors import Control, Job
 from aynig.executors.output import tail_of
 from aynig.git.disk import discard
+from aynig.git.fence import Fence, put_up
 from aynig.git.private import JUDGE, PrivateFolder, private_folder, sweep_private
 from aynig.git.repo import Repo
 from aynig.git.scenarios import Origin, ScenarioTree, find_scenarios, lay_out, scenarios_in
 from aynig.git.scripts import mark_below
-from aynig.model import RunResult
+from aynig.model import HEADS, RunResult
 from aynig.policies.verification import OUTPUT, Scored, VerdictOfVerification, judge
 from aynig.site import Site
 from aynig.text import quote
@@ -71,6 +72,8 @@ class Verified:
     judged_by: tuple[str, ...] = ()
     # In seconds, with the time that it took to get the scenarios.
     duration: float = 0.0
+    # What the programs under test tried to do to the branch, and were refused.
+    tried: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +113,8 @@ def verify(
         bench = _Bench(site, settings, candidate, trusted, control, private)
         scored, stopped = bench.run_all()
     verdict, judged_by = judge(settings, scored), tuple(dict.fromkeys(bench.judged_by))
-    return Verified(verdict, scored, stopped, judged_by, time.monotonic() - started)
+    tried = tuple(dict.fromkeys(bench.tried))
+    return Verified(verdict, scored, stopped, judged_by, time.monotonic() - started, tried)
 
 
 def demand_commitments(
@@ -153,6 +157,9 @@ class _Bench:
         self._laid: dict[Path, tuple[ScenarioTree, object]] = {}
         self._empty: list[str] = []
         self.judged_by: list[str] = []
+        # What the programs under test tried to do to the branch, and were refused.
+        self.tried: list[str] = []
+        self._fences = 0
 
     def run_all(self) -> tuple[Scored, str]:
         """The score, and why it was ended before its time, where it was."""
@@ -248,13 +255,15 @@ class _Bench:
         self._lay_anew()
         site, candidate, private = self._site, self._candidate, self._private
         output = private.path / "output"
+        fence = self._fence()
         # A worktree that nothing is rescued from: what a check changes there is nobody's work.
         with site.pool.lend(result, candidate.tree, apart_from=candidate.run) as worktree:
+            environment = self._environment(check, result, worktree.path)
             job = Job(
                 program=check.program,
                 argv=check.argv,
                 cwd=str(worktree.path),
-                env=self._environment(check, result, worktree.path),
+                env=environment if fence is None else fence.around(environment),
                 output=output,
                 output_limit=site.settings.output_limit,
                 timeout=self._settings.timeout,
@@ -267,9 +276,19 @@ class _Bench:
             raise ConfigError(f"the verification can't start {quote(check.name)}: {ended.fault}")
         if ended.stopped and ended.stopped != "timeout":
             return _Outcome(False, ended.stopped)
+        tried = fence.tried() if fence is not None else ()
+        self.tried += tried
+        blame += [f"it tried to {words}, which was refused" for words in tried]
         passed = ended.succeeded and not blame
         told = "" if passed or self._settings.show != OUTPUT else _last_words(ended, output, most)
         return _Outcome(passed, output="\n".join([*([told] if told else []), *blame]))
+
+    def _fence(self) -> Fence | None:
+        """What is under test is the worker's work, and its branch is as little for that to move."""
+        site, self._fences = self._site, self._fences + 1
+        address = site.mirror.remote.address if site.mirror is not None else None
+        folder = self._private.path / f"hooks-{self._fences}"
+        return put_up(site.repo, folder, HEADS + self._candidate.branch, address)
 
     def _environment(self, check: _Check, result: str, worktree: Path) -> dict[str, str]:
         site, candidate = self._site, self._candidate

@@ -862,6 +862,17 @@ def test_a_record_that_somebody_forged_puts_nothing_into_commands(stage: Stage) 
         assert [row for row in lost(stage) if "'$(rm x)'" not in row.detail] == []
 
 
+def test_work_that_moves_its_branch_when_it_is_judged_is_refused_and_told(stage: Stage) -> None:
+    """The programs under test are the agent's, and they run where the branch is."""
+    task = stage.task(
+        "printf 'git branch -D task\\nexit 0\\n' >work", config=config("    verify: [sh ./work]\n")
+    )
+    stage.run()
+    assert stage.repo.state("task") == "failed"
+    assert stage.repo.git("rev-parse", "task~") == task
+    assert (values(stage, "verified"), values(stage, "tried")) == (["0/1"], ["delete task"])
+
+
 def test_an_agent_that_deletes_its_branch_loses_its_answer_and_no_work(stage: Stage) -> None:
     stage.task(f'{UNFENCED}echo work >work; git update-ref -d "refs/heads/$AYNIG_BRANCH"')
     told = stage.run()
