@@ -277,10 +277,11 @@ def test_a_bare_repository_has_no_local_hooks(bare: GitRepo) -> None:
 # -- what the hooks do -----------------------------------------------------------------------
 
 
+NAMES = sorted(path.name for path in hooks_folder().iterdir())
 SHELLS = [shell for shell in ("sh", "dash", "bash", "busybox") if shutil.which(shell)]
 
 
-@pytest.mark.parametrize("name", ["local", "post-receive", "aynig-wake"])
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("shell", SHELLS)
 def test_the_shell_files_are_plain_posix(shell: str, name: str) -> None:
     command = {"busybox": ["busybox", "sh"], "bash": ["bash", "--posix"]}.get(shell, [shell])
@@ -288,7 +289,7 @@ def test_the_shell_files_are_plain_posix(shell: str, name: str) -> None:
 
 
 @pytest.mark.skipif(not shutil.which("shellcheck"), reason="shellcheck is not installed")
-@pytest.mark.parametrize("name", ["local", "post-receive", "aynig-wake"])
+@pytest.mark.parametrize("name", NAMES)
 def test_shellcheck_has_no_complaint(name: str) -> None:
     done = subprocess.run(
         ["shellcheck", "--shell=sh", str(hooks_folder() / name)],
