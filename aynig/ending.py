@@ -363,7 +363,7 @@ def _refuse(site: Site, pending: Pending, why: str) -> Ended:
         return _wait(site, pending, as_unwritable(error, site.repo.common_dir) or error)
     detail = f"{why}; its work is kept under {kept}"
     # A lease on a branch is lost with it, and others judge that.
-    if pending.stand is not None or not give_up_lost(site, pending.plan, pending.lease, kept):
+    if pending.stand is not None or not give_up_lost(site, pending.lease, kept):
         site.leases.release(pending.lease, pending.plan.event.oid)
     set_back_if_lost(site, pending.plan, pending.lease, detail)
     return Finished(pending.plan, pending.lease, pending.result, None, "refused", detail)

@@ -501,7 +501,7 @@ class Execution:
     ) -> Finished | None:
         """Give the task back for another attempt; None where there is none any more."""
         plan = self._plan
-        if self._stand is None and is_lost(self._site, plan.event):
+        if self._stand is None and is_lost(self._site, plan.event.ref, plan.event.oid):
             # There is no branch to give it back to.
             return None
         ending = ending_of(result, left, findings)
@@ -555,7 +555,7 @@ class Execution:
             self._stand.given_up(self.lease)
             self._plan = self._stand.plan
         moved = self._stand is None and result.stopped == "moved"
-        if not moved or not give_up_lost(self._site, self._plan, self.lease, kept):
+        if not moved or not give_up_lost(self._site, self.lease, kept):
             self._site.leases.release(self.lease, self._plan.event.oid)
         ending = "drained" if result.stopped == "drained" else "refused"
         detail = outcome(result) + (f"; its work is kept under {kept}" if kept else "")

@@ -12,35 +12,39 @@ from collections.abc import Iterable, Iterator
 
 from aynig.errors import AynigError
 from aynig.lease import lease_name, read_lease
-from aynig.model import HEADS, LEASES, LOST, RESCUES, Deferral, Event, Lease, Plan, branch_of
+from aynig.model import HEADS, LEASES, LOST, RESCUES, Deferral, Lease, branch_of
 from aynig.rescue import rescue
 from aynig.runs import run_time
 from aynig.site import Site
 from aynig.text import operand, shell_word
 
 
-def is_lost(site: Site, event: Event) -> bool:
-    """Is the commit of a task on no branch any more? Raises GitFailed."""
-    tip = site.repo.read_ref(event.ref)
-    if tip is not None and site.repo.descends(tip, event.oid):
+def is_lost(site: Site, ref: str, oid: str) -> bool:
+    """Is the commit of a task on no branch any more, nor on its own? Raises GitFailed."""
+    tip = site.repo.read_ref(ref)
+    if tip is not None and site.repo.descends(tip, oid):
         return False
-    return not site.repo.is_reached(event.oid, HEADS)
+    return not site.repo.is_reached(oid, HEADS)
 
 
-def give_up_lost(site: Site, plan: Plan, lease: Lease, kept: str) -> bool:
+def give_up_lost(site: Site, lease: Lease, kept: str = "") -> bool:
     """Keep the commit of a task that is lost, beside `kept`, and give its lease back with the word.
 
-    False where it is not lost, or where no word of it can be left: the lease is to be released.
+    False where it is not lost, or where no word of it is left: the lease is to be released.
     """
-    event = plan.event
     with contextlib.suppress(AynigError, OSError):
-        if not is_lost(site, event):
+        if not is_lost(site, lease.ref, lease.trigger):
             return False
         head = site.repo.read_ref(kept) if kept else None
-        if head is None or not site.repo.descends(head, event.oid):
-            kept = rescue(site.repo, site.store, lease.run, event.oid)
-        gone = site.repo.read_ref(event.ref) is None
-        what = "was deleted" if gone else "was set to other commits"
+        if head is None or not site.repo.descends(head, lease.trigger):
+            # By a name of its own: of a dead run, its work has yet to be kept.
+            kept = rescue(site.repo, site.store, f"{lease.run}-task", lease.trigger)
+        tip = site.repo.read_ref(lease.ref)
+        if tip is not None and site.read(site.repo.commit(tip).message) is not None:
+            # That is what counts. Its answers are known by what the lease ref leads to, so it has
+            # to lead to the commit that was lost.
+            return False
+        what = "was deleted" if tip is None else "was set to other commits"
         # Free at once where the branch comes back.
         site.leases.defer(lease, 0.0, f"its branch {what} while it ran", hold=LOST, kept=kept)
         return True

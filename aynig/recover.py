@@ -20,7 +20,7 @@ from aynig.git.locks import StaleLock, clear_stale_locks, find_stale_locks
 from aynig.git.refs import RefEdit, pack_many_refs
 from aynig.git.repo import Repo
 from aynig.lease import lease_name, read_lease
-from aynig.lost import is_remembered
+from aynig.lost import give_up_lost, is_remembered
 from aynig.model import ENDED_STATES, HEADS, LEASES, RESCUES, SLOTS, Field, Lease
 from aynig.processes import is_alive, is_running
 from aynig.site import Site
@@ -110,6 +110,8 @@ def bury_dead(site: Site) -> list[Leftover]:
 def _bury(site: Site, lease: Lease) -> Leftover | None:
     killed = site.end_scripts(lease.run)
     lease = replace(lease, spent=_spent(site, lease))
+    if give_up_lost(site, lease):
+        return Leftover("lease", f"kept the task of {lease.ref}, which is gone (run {lease.run})")
     try:
         answer, kept = _kept_answer(site, lease)
         if not answer:

@@ -21,6 +21,7 @@ from aynig.processes import is_alive, start_time, this_holder
 from aynig.recover import bury_dead, dead_leases, keep_house, pid_alive, recover
 from aynig.scan import read_event
 from aynig.site import Site, open_site
+from aynig.status import status_rows
 from tests.fleet import Fleet
 from tests.stage import Stage
 from tests.world import SCRIPT_OK, GitRepo
@@ -68,6 +69,23 @@ def test_the_lease_of_a_dead_runner_is_freed_and_its_attempt_counted(
     assert (grounds.facts.lease, grounds.facts.attempts) == (None, 3)
     assert site.leases.acquire(event, grounds.lease_seen, "run-2", 4)
     assert dead_leases(site.repo) == []
+
+
+def test_a_task_whose_branch_went_with_its_runner_is_kept_and_told_of(repo: GitRepo) -> None:
+    stage = Stage(repo)
+    script = "echo work >work; GIT_CONFIG_COUNT=0 git branch -D task; kill -9 $PPID; sleep 600"
+    task = stage.task(script)
+    subprocess.run([sys.executable, "-m", "aynig", "run"], cwd=repo.path, check=False)
+    assert repo.tip("task") == ""
+    site = open_site(repo.path)
+    recover(site)
+    keep_house(site)
+    (row,) = status_rows(site)
+    site.close()
+    assert (row.branch, row.hold, row.tip) == ("task", "lost", task)
+    kept = repo.git("for-each-ref", "--format=%(refname)", "refs/aynig/rescue").split()
+    assert repo.git("rev-parse", kept[1]) == task
+    assert repo.git("show", f"{kept[0]}:work") == "work"
 
 
 def test_the_lease_of_a_living_runner_stays(repo: GitRepo, site: Site) -> None:

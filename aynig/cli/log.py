@@ -70,7 +70,10 @@ def _ref(repo: Repo, branch: str | None, site: Site | None = None) -> str:
         raise UserError("HEAD is detached", hint="Name a branch: `aynig log BRANCH`.")
     if repo.read_ref(ref) is None:
         if site is None or site.mirror is None:
-            raise UserError(f"there is no branch {quote(branch_of(ref))}", hint="See `git branch`.")
+            raise UserError(
+                f"there is no branch {quote(branch_of(ref))}",
+                hint="See `git branch`, and `aynig status` for one that was lost while it ran.",
+            )
         name = site.mirror.remote.address.shown
         raise UserError(
             f"there is no branch {quote(branch_of(ref))} on {name}",
