@@ -15,7 +15,7 @@ from pathlib import Path
 from aynig.config import config_lines, parse_workflow
 from aynig.errors import ConfigError
 from aynig.facts import CONFIG_FILE
-from aynig.flaws import Flaw, flaws_of, named_paths
+from aynig.flaws import Flaw, flaws_of, named_paths, named_refs
 from aynig.flow import Flow, Offer, flow_of, offer_of
 from aynig.git.repo import Repo
 from aynig.git.scripts import resolve_link
@@ -71,27 +71,47 @@ def read_tree(repo: Repo, tree: str, where: str) -> Declared:
     files = {path: _runs_in_tree(repo, tree, path, modes) for path in modes}
     workflow, lines = _parsed(repo.blob(entry[1]) if entry else b"", where)
     present = [path for path in named_paths(workflow) if repo.entry(tree, path) is not None]
-    return Declared(where, workflow, _offer(files, present), lines, entry is not None)
+    offer = _offer(files, present, _absent(repo, workflow))
+    return Declared(where, workflow, offer, lines, entry is not None)
 
 
-def read_folder(top: Path, where: str) -> Declared:
-    """The workflow of a folder. Raises ConfigError where its config file is wrong."""
+def read_folder(top: Path, where: str, repo: Repo | None = None) -> Declared:
+    """The workflow of a folder. Raises ConfigError where its config file is wrong.
+
+    Refs that it names are looked up in `repo`, where the folder is that of one.
+    """
     place = top / CONFIG_FILE
     given = os.path.lexists(place)
     files = {path: _runs_on_disk(top, path) for path in _paths_below(top)}
     workflow, lines = _parsed(_content(place, where) if given else b"", where)
     present = [path for path in named_paths(workflow) if os.path.lexists(top / path)]
-    return Declared(where, workflow, _offer(files, present), lines, given)
+    absent = _absent(repo, workflow) if repo is not None else {}
+    return Declared(where, workflow, _offer(files, present, absent), lines, given)
 
 
 def _parsed(text: bytes, where: str) -> tuple[Workflow, Mapping[str, int]]:
     return parse_workflow(text, where=where), config_lines(text)
 
 
-def _offer(files: Mapping[str, bool], present: Iterable[str]) -> Offer:
+def _absent(repo: Repo, workflow: Workflow) -> dict[tuple[str, str], str]:
+    """What there is not of the folders on refs that a workflow names."""
+    found = {}
+    for ref, path in named_refs(workflow):
+        commit = repo.resolve(ref)
+        wanted = path.strip("/").removeprefix("./")
+        if commit is None:
+            found[ref, path] = f"there is no {ref} in this repository yet"
+        elif wanted not in ("", ".") and repo.entry(repo.commit(commit).tree, wanted) is None:
+            found[ref, path] = f"there is no {path} in {ref} yet"
+    return found
+
+
+def _offer(
+    files: Mapping[str, bool], present: Iterable[str], absent: Mapping[tuple[str, str], str]
+) -> Offer:
     folder = states_folder()
     shipped = [path.name for path in folder.iterdir() if os.access(path, os.X_OK)]
-    return offer_of(files, frozenset(shipped), frozenset(present))
+    return offer_of(files, frozenset(shipped), frozenset(present), absent)
 
 
 def _no_file(where: str) -> ConfigError:

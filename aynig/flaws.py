@@ -136,12 +136,25 @@ def _agents(workflow: Workflow, offer: Offer) -> Iterator[Flaw]:
             yield Flaw(ERROR, "missing-command", place, detail, "Write it, or correct the path.")
         elif path and not offer.files[path]:
             yield Flaw(ERROR, "not-executable", place, f"{path} can't be run", _chmod(path))
+    yield from _unknown_agents(workflow)
     if not workflow.agents:
-        # Their names are the runners' own then.
+        # Roles are the runners' own then.
         return
-    names = [agent.name for agent in workflow.agents]
     roles = {agent.role for agent in workflow.agents if agent.role}
     roles |= {role for paths in offer.scripts.values() for role in paths if role}
+    for name, settings in workflow.states:
+        if settings.role and settings.role not in roles:
+            yield Flaw(
+                WARNING,
+                "unknown-role",
+                f"states.{name}.role",
+                f"no agent has the role {settings.role}, and no script is for it",
+                f"Give it to an agent, or make .aynig/roles/{settings.role}/.",
+            )
+
+
+def _unknown_agents(workflow: Workflow) -> Iterator[Flaw]:
+    names = [agent.name for agent in workflow.agents]
     for name, settings in workflow.states:
         if settings.agent and settings.agent not in names:
             near = nearest(settings.agent, names)
@@ -150,15 +163,9 @@ def _agents(workflow: Workflow, offer: Offer) -> Iterator[Flaw]:
                 "unknown-agent",
                 f"states.{name}.agent",
                 f"no agent {settings.agent}" + (f", did you mean {near}?" if near else ""),
-                f"Agents that exist: {', '.join(names)}.",
-            )
-        if settings.role and settings.role not in roles:
-            yield Flaw(
-                WARNING,
-                "unknown-role",
-                f"states.{name}.role",
-                f"no agent has the role {settings.role}, and no script is for it",
-                f"Give it to an agent, or make .aynig/roles/{settings.role}/.",
+                f"Agents that exist: {', '.join(names)}."
+                if names
+                else f"Name it: `agents: {{{settings.agent}: }}`, even where only a runner has it.",
             )
 
 
@@ -392,9 +399,13 @@ def _breaker(path: str, breaker: Breaker | None) -> Iterator[Flaw]:
 
 def _scenarios(offer: Offer, name: str, settings: StateSettings) -> Iterator[Flaw]:
     for place in settings.verify.scenarios if settings.verify else ():
+        key = f"states.{name}.verify.scenarios"
+        missing = offer.absent.get((place.ref, place.path))
+        if missing and not place.repository:
+            mend = "Tasks of this state are held until it is there: make it, or name another."
+            yield Flaw(WARNING, "scenarios", key, missing, mend)
         if place.ref or place.repository:
             continue
-        key = f"states.{name}.verify.scenarios"
         if place.path in offer.present:
             yield Flaw(
                 NOTE,
@@ -407,6 +418,17 @@ def _scenarios(offer: Offer, name: str, settings: StateSettings) -> Iterator[Fla
             detail = f"there is no {place.path} in the trusted tree"
             mend = "Commit it, or name a ref: REF:PATH."
             yield Flaw(ERROR, "scenarios", key, detail, mend)
+
+
+def named_refs(workflow: Workflow) -> tuple[tuple[str, str], ...]:
+    """The folders on refs of this repository that `Offer.absent` has to speak of: (ref, path)."""
+    places = [
+        (place.ref, place.path)
+        for _, settings in workflow.states
+        for place in (settings.verify.scenarios if settings.verify else ())
+        if place.ref and not place.repository
+    ]
+    return tuple(dict.fromkeys(places))
 
 
 def named_paths(workflow: Workflow) -> tuple[str, ...]:

@@ -68,6 +68,8 @@ class Offer:
     shipped: Collection[str] = ()
     # What else the workflow names and the tree has: scenarios, the file of allowed signers.
     present: Collection[str] = ()
+    # Folders of scenarios on refs that are not there, as (ref, path), and in words what is missing.
+    absent: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     def script_of(self, state: str, role: str | None) -> str | None:
         """The path of the script of a state, also of one that can't run.
@@ -81,7 +83,10 @@ class Offer:
 
 
 def offer_of(
-    files: Mapping[str, bool], shipped: Collection[str] = (), present: Collection[str] = ()
+    files: Mapping[str, bool],
+    shipped: Collection[str] = (),
+    present: Collection[str] = (),
+    absent: Mapping[tuple[str, str], str] | None = None,
 ) -> Offer:
     """`files` are those below the folders for scripts, and whether each may be run."""
     scripts: dict[str, dict[str, str]] = {}
@@ -90,7 +95,7 @@ def offer_of(
         if place is not None:
             # Of two dialects the first counts, as everywhere.
             scripts.setdefault(place[0], {}).setdefault(place[1], path)
-    return Offer(files, scripts, shipped, present)
+    return Offer(files, scripts, shipped, present, absent or {})
 
 
 def script_at(path: str) -> tuple[str, str] | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from aynig import trailers
 from aynig.answer import RESERVED_FIELDS
@@ -30,7 +32,9 @@ from aynig.dialects import (
     writable_fields,
     writable_trailers,
 )
-from aynig.errors import RefMoved, UsageError, UserError
+from aynig.durations import format_duration
+from aynig.errors import ConfigError, RefMoved, UsageError, UserError
+from aynig.facts import gather
 from aynig.git import names
 from aynig.git.history import last_state_commit
 from aynig.git.refs import RefEdit
@@ -43,15 +47,20 @@ from aynig.model import (
     RESERVED_STATES,
     Deferral,
     Field,
+    Hold,
     Lease,
     Statement,
     Trailer,
+    branch_of,
 )
 from aynig.onbranch import read_working
+from aynig.plan import make_plan
 from aynig.planfile import PlanFile
 from aynig.reopening import write_reopening
 from aynig.respond import write_state
+from aynig.scan import read_event
 from aynig.site import Site, limits_of
+from aynig.spending import judge, limits_of_spending
 from aynig.text import escape, operand, quote, shorten
 from aynig.thread import RETRY, first_words, unique
 from aynig.usage import KEYS
@@ -343,6 +352,7 @@ def resume(site: Site, branch: str) -> Written:
         )
     if _live_lease(site, ref, info.oid) is not None:
         raise UserError(f"{escape(branch)} is running", hint="There is nothing to resume.")
+    _refuse_vain_word(site, ref, info.oid)
     dialect = by_name(tip.dialect)
     oid = write_state(
         site.repo,
@@ -358,6 +368,38 @@ def resume(site: Site, branch: str) -> Written:
         limits=limits_of(site.settings),
     )
     return Written(branch, oid, tip.state)
+
+
+def _refuse_vain_word(site: Site, ref: str, tip: str) -> None:
+    """UserError for a task that only a limit holds which no word of a person lifts."""
+    event = read_event(site.repo, ref, tip, site.read)
+    if event is None:
+        return
+    site.scan.look()
+    try:
+        facts = gather(site, event).facts
+    except ConfigError:
+        # That has a hold of its own.
+        return
+    hold = make_plan(event, facts)
+    limits = limits_of_spending(facts.workflow, facts.settings, event.statement)
+    now = site.leases.now()
+    verdict = judge(site.ledger, limits, event.origin, now)
+    if not isinstance(hold, Hold) or hold.word != verdict.word or verdict.forgivable:
+        return
+    if not verdict.word or not hold.detail.startswith(verdict.detail):
+        return
+    raised = "a higher limit in .aynig/config.yaml lets it go on"
+    if verdict.until is None:
+        hint = f"{raised[0].upper()}{raised[1:]}."
+    else:
+        end = datetime.fromtimestamp(verdict.until, UTC)
+        left = format_duration(max(1.0, float(math.ceil(verdict.until - now))))
+        hint = f"That ends by itself at {end:%Y-%m-%d %H:%M} UTC, in {left}; or {raised}."
+    raise UserError(
+        f"{escape(branch_of(ref))} is held, and a word does not lift that: {verdict.detail}",
+        hint=hint,
+    )
 
 
 def _mind_request(site: Site, branch: str, tip: Statement) -> None:

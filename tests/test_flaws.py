@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from aynig.flaws import ERROR, MOST_MEANT, NOTE, WARNING, Flaw, flaws_of, named_paths
+from aynig.flaws import ERROR, MOST_MEANT, NOTE, WARNING, Flaw, flaws_of, named_paths, named_refs
 from tests.test_flow import offered, parsed
 
 SCRIPTS = ("a", "b", "c", "d")
@@ -49,7 +51,7 @@ def words(
         "states: {a: {loop: {max-iterations: 5}, verify: [make]}}",
         "states: {a: {loop: {max-iterations: 5}}}",
         "agents: {bob: {command: agents/bob, role: r}}\nstates: {z: {agent: bob, role: r}}",
-        "states: {z: {agent: whoever, role: whatever}, a: {breaker: {}}}",
+        "states: {z: {role: whatever}, a: {breaker: {}}}",
         "states: {a: {next: b}, b: {next: c, on-failure: a}, c: {}}\nautonomy: step",
         "states: {a: {on-failure: b}, b: {next: a}}\nlimits: {cost-usd-per-task: 5}",
     ],
@@ -111,6 +113,7 @@ def test_a_script_without_its_run_bit_is_not_missing() -> None:
         ),
         ("agents: {bob: {command: lib/x}}", (ERROR, "not-executable", "agents.bob.command")),
         ("agents: {bob: }\nstates: {a: {agent: bop}}", (ERROR, "unknown-agent", "states.a.agent")),
+        ("states: {a: {agent: bob}}", (ERROR, "unknown-agent", "states.a.agent")),
         ("agents: {bob: }\nstates: {a: {role: r}}", (WARNING, "unknown-role", "states.a.role")),
         ("signed: required", (ERROR, "no-signers", "signed")),
         (
@@ -186,3 +189,12 @@ def test_one_limit_in_a_ring_is_enough(limit: str) -> None:
     assert words(ring.format(f", {limit}")) == []
     # Retries are of one visit, and say nothing of how often a task comes back.
     assert words(ring.format(", retries: {max: 3}")) != []
+
+
+def test_scenarios_on_a_ref_that_is_not_there_may_come_later() -> None:
+    workflow = parsed("states: {a: {verify: {scenarios: ['judge:set', 'other:set']}}}")
+    assert named_refs(workflow) == (("judge", "set"), ("other", "set"))
+    offer = replace(offered(*SCRIPTS), absent={("judge", "set"): "there is no judge"})
+    (flaw,) = flaws_of(workflow, offer)
+    assert (flaw.level, flaw.path) == (WARNING, "states.a.verify.scenarios")
+    assert flaw.detail == "there is no judge"

@@ -234,6 +234,32 @@ def test_a_person_lets_a_task_go_on_whose_cost_is_not_known(
     assert "$1.2" in stage.status().detail
 
 
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        (PER_DAY, "cost-usd-per-day is $1. That ends by itself at 20"),
+        (PER_TASK, "cost-usd-per-task is $1. A higher limit in .aynig/config.yaml lets it go on."),
+        ("limits: {calls-per-hour: 1}\n", "calls-per-hour is 1. That ends by itself at 20"),
+    ],
+)
+def test_what_no_word_of_a_person_lifts_is_told_to_who_resumes_it(
+    stage: Stage,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    config: str,
+    says: str,
+) -> None:
+    stage.task(costs("2", "echo 'aynig: go' >>$AYNIG_RESPONSE"), config=config)
+    stage.run()
+    tip = stage.repo.tip("task")
+    monkeypatch.chdir(stage.repo.path)
+    assert aynig("resume", "task") == 1
+    said = capsys.readouterr().err
+    assert "task is held, and a word does not lift that: the " in said
+    assert says in said
+    assert stage.repo.tip("task") == tip
+
+
 def test_an_agent_has_limits_of_its_own_and_its_answers_name_it(stage: Stage) -> None:
     config = (
         "agents:\n  coder: {limits: {cost-usd-per-day: 1}}\n"

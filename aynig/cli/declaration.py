@@ -43,12 +43,12 @@ def place_of(folder: str | None, rev: str | None) -> Place:
         return _folder(Path(folder), str(Path(folder) / CONFIG_FILE))
     repo = Repo.open(".")
     if rev is None and repo.work_tree is not None:
-        return _folder(repo.work_tree, CONFIG_FILE)
+        return _folder(repo.work_tree, CONFIG_FILE, repo)
     return _commit(repo, rev)
 
 
-def _folder(top: Path, where: str) -> Place:
-    return Place(where, lambda: read_folder(top, where))
+def _folder(top: Path, where: str, repo: Repo | None = None) -> Place:
+    return Place(where, lambda: read_folder(top, where, repo))
 
 
 def _commit(repo: Repo, rev: str | None) -> Place:

@@ -162,3 +162,22 @@ def test_as_a_pre_commit_hook_it_stops_a_bad_workflow(aynig: Shell) -> None:
     assert b"the state nowhere has no script" in done.stdout + done.stderr
     write(repo, "states: {a: {next: done}}\n")
     assert subprocess.run(command, cwd=repo.path, env=env, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_scenarios_on_a_ref_that_is_not_there_are_a_warning(aynig: Shell, bare: bool) -> None:
+    repo = aynig.repo
+    text = "states: {go: {verify: {scenarios: 'judge:set'}}}\n"
+    files = {".aynig/config.yaml": text, ".aynig/go": "#!/bin/sh\n"}
+    repo.commit("x", branch="main", files=files)
+    args = ("check", "--rev", "main") if bare else ("check",)
+    if not bare:
+        repo.git("reset", "--hard", "--quiet", "main")
+    (row,) = aynig(*args, "--json").rows
+    assert (row["level"], row["detail"]) == ("warning", "there is no judge in this repository yet")
+    repo.commit("x", branch="judge", files={"else": ""})
+    (row,) = aynig(*args, "--json").rows
+    assert row["detail"] == "there is no set in judge yet"
+    repo.commit("x", branch="judge", files={"set/one": "#!/bin/sh\n"})
+    assert aynig(*args, "--json").rows == []
+    assert aynig(*args).status == 0
