@@ -81,7 +81,6 @@ def before(
     if approval is None or approval.when != BEFORE or _may_start(site, event, trusted):
         return None
     words = event.statement
-    said = (words.subject, _cut(words.body)) if event.statement.body else (words.subject,)
     shown = difference(
         site.repo,
         _files_before(site, thread, event),
@@ -89,7 +88,8 @@ def before(
         show=approval.show,
         most=room(site),
     )
-    parts = [f"May {event.state} run? It is asked to:", *map(indented, said)]
+    parts = [f"May {event.state} run? It is asked to:", *_said(words)]
+    parts += task_words(site, thread.start, but=event.origin)
     if shown:
         parts += ["What the task has changed so far:", indented(shown)]
     return Step(
@@ -99,6 +99,17 @@ def before(
         "\n\n".join(parts),
         (*_parent(event, words), Field("proposes", event.state), Field("proposal", event.origin)),
     )
+
+
+def task_words(site: Site, start: str, but: str = "") -> list[str]:
+    """What a task was begun with, for who is asked about it later; `but` is shown already."""
+    told = site.threads.told(start) if start and start != but else None
+    return ["The task is:", *_said(told.statement)] if told is not None else []
+
+
+def _said(words: Statement) -> list[str]:
+    said = (words.subject, _cut(words.body)) if words.body else (words.subject,)
+    return [indented(each) for each in said]
 
 
 def _may_start(site: Site, event: Event, trusted: Trusted) -> bool:
@@ -310,6 +321,9 @@ def _asks_again(
         fields.append(Field("refused", _one_line(verdict.refused)))
         subject = f"not counted: {verdict.refused}"
         body = f"This does not count: {verdict.refused}.\n\n{body}"
+    thread = site.threads.of(event.origin)
+    parts = [body, *task_words(site, thread.start if thread is not None else "")]
+    body = "\n\n".join(part for part in parts if part)
     return Step(KIND, AWAITING_APPROVAL, subject, body, tuple(fields))
 
 

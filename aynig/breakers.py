@@ -54,6 +54,19 @@ def close(repo: Repo, store: Refs, state: str, by: str) -> str:
     return oid
 
 
+def spent_breakers(repo: Repo, before: float) -> list[RefEdit]:
+    """What deletes the refs of breakers that were closed before a time, and say nothing any more.
+
+    Who closes one at this moment has changed its ref, and it stays.
+    """
+    found = []
+    for ref, oid in repo.refs_below(BREAKERS).items():
+        record = read_record(repo, oid, (_SUBJECT.encode(),))
+        if record is not None and record.time < before:
+            found.append(RefEdit(ref, oid, None))
+    return found
+
+
 def run_of(
     ledger: Ledger, repo: Repo, settings: Breaker, state: str, now: float, *, afresh: bool = False
 ) -> Run | None:

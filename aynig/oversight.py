@@ -7,7 +7,7 @@ import socket
 from dataclasses import replace
 
 from aynig.answer import Left, Verdict
-from aynig.approvals import MARK, approval_of, indented, room
+from aynig.approvals import MARK, approval_of, indented, room, task_words
 from aynig.git.differences import difference
 from aynig.git.repo import Identity
 from aynig.git.worktree import Harvest
@@ -93,4 +93,5 @@ def _with_proposal(site: Site, plan: Plan, body: str, tree: str, *told: str) -> 
     shown = difference(site.repo, plan.event.tree, tree, show=show, most=room(site))
     # The mark is there in any case: it ends the answer's own words.
     parts = [body.strip("\n"), MARK, *told, indented(shown or _UNSHOWN)]
+    parts += task_words(site, plan.thread.start)
     return "\n\n".join(part for part in parts if part)

@@ -6,6 +6,7 @@ Nothing of a living process is touched.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -13,8 +14,10 @@ from dataclasses import dataclass, replace
 from aynig import verify
 from aynig.attempts import after_crash
 from aynig.beside import mend
+from aynig.breakers import spent_breakers
 from aynig.doorbell import sweep as sweep_doorbells
 from aynig.errors import AynigError, LeaseLost, WaitUntil
+from aynig.facts import read_workflow, trusted_commit
 from aynig.git.landings import recover_landings
 from aynig.git.locks import StaleLock, clear_stale_locks, find_stale_locks
 from aynig.git.refs import RefEdit, pack_many_refs
@@ -27,6 +30,7 @@ from aynig.site import Site
 from aynig.text import counted
 from aynig.usage import fields_of, read_usage, total
 from aynig.usagefile import Tally, read_on
+from aynig.workflow import Breaker, Workflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,9 +161,22 @@ def keep_house(site: Site) -> None:
     site.pool.sweep(retention)
     site.store.delete(_spent_leases(site, now - retention))
     site.store.delete(_spent_slots(site, now - retention))
+    site.store.delete(spent_breakers(site.repo, now - max(retention, _longest_memory(site))))
     pack_many_refs(site.repo)
     if site.mirror is not None:
         site.mirror.keep_house()
+
+
+def _longest_memory(site: Site) -> float:
+    """For how many seconds failures may count, so that it matters when a breaker was closed."""
+    commit = trusted_commit(site.repo, site.settings) or site.repo.resolve("HEAD")
+    try:
+        tree = site.repo.commit(commit).tree if commit is not None else ""
+        workflow = read_workflow(site, tree) if tree else Workflow()
+    except AynigError:
+        return math.inf
+    every = [workflow.defaults.breaker, *(settings.breaker for _, settings in workflow.states)]
+    return max(each.within for each in (Breaker(), *every) if each is not None)
 
 
 def _spent_slots(site: Site, before: float) -> list[RefEdit]:

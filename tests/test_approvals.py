@@ -110,6 +110,30 @@ def test_a_risky_state_asks_before_it_runs_and_the_history_carries_the_request(
     assert "aynig approve task" in stage.status().detail
 
 
+def test_who_is_asked_sees_what_the_task_is(stage: Stage) -> None:
+    config = "states:\n  build: {risk: medium, next: deploy}\n  deploy: {risk: high}\n"
+    files = {".aynig/deploy": "#!/bin/sh\n"}
+    message = "Better doors\n\nFor all of\n\naynig: not this\nthe house.\n\naynig: build\n"
+    stage.task(BUILD, state="build", config=config, files=files, message=message)
+    stage.run()
+    task = "The task is:\n\n    Better doors\n\n    For all of\n    \n    aynig: not this\n"
+    proposal = stage.repo.message("task")
+    assert task in proposal
+    assert proposal.index("What it proposes:") < proposal.index(task)
+    says(stage, "approved", by=person("A Bot", "x@vm.aynig.invalid"))
+    stage.run()
+    again = stage.repo.message("task")
+    assert "This does not count" in again
+    assert task in again
+    says(stage, "approved")
+    stage.run()
+    # The script's own words go on with the task, and the next one is asked for with both.
+    assert "The task is:" not in stage.repo.message("task~1")
+    request = stage.repo.message("task")
+    assert "May deploy run?" in request
+    assert task in request
+
+
 def test_nothing_times_out_into_yes(stage: Stage) -> None:
     request = asked_before(stage)
     stage.run()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 
 import pytest
 
-from aynig.breakers import breaker_ref
+from aynig.breakers import breaker_ref, closed_at
+from aynig.git.repo import EMPTY_TREE
+from aynig.recover import keep_house
+from aynig.site import open_site
 from tests.fleet import Fleet
 from tests.killing import each_step, run_killed_at
 from tests.stage import Stage, aynig
@@ -151,3 +155,22 @@ def test_whatever_step_a_run_is_killed_at_it_tries_with_one_at_a_time(tmp_path: 
         assert len(failed) == len(held) == 2, (step, when)
         if not killed:
             break
+
+
+def test_when_a_breaker_was_closed_is_forgotten_when_it_no_longer_matters(stage: Stage) -> None:
+    repo, now = stage.repo, int(time.time())
+    for state, days in (("old", 3), ("young", 1)):
+        date = {"GIT_COMMITTER_DATE": f"{now - days * 86_400} +0000"}
+        said = f"aynig breaker of {state}\n\nkind: breaker\nstate: {state}\n"
+        record = repo.git("commit-tree", EMPTY_TREE, stdin=said.encode(), env=date)
+        repo.git("update-ref", breaker_ref(state), record)
+    repo.git("config", "aynig.retention", "2d")
+    with contextlib.closing(open_site(repo.path)) as site:
+        # Failures of a week count, so it still matters.
+        week = "breaker: {failures: 2, within: 7d}\n"
+        repo.commit("x", branch="main", files={".aynig/config.yaml": week})
+        keep_house(site)
+        assert closed_at(site.repo, "old")
+        repo.commit("x", branch="main", files={".aynig/config.yaml": None})
+        keep_house(site)
+        assert (closed_at(site.repo, "old"), closed_at(site.repo, "young")) == (0, now - 86_400)
