@@ -730,6 +730,7 @@ class Node:
     parents: tuple[int, ...]
     claim: int | None
     time: int
+    more: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -748,7 +749,10 @@ def histories(draw: st.DrawFn) -> History:
         times = [nodes[each].time for each in parents]
         gap = draw(st.sampled_from([0, 60, DAY // 2, 2 * DAY]))
         claim = draw(st.none() | st.sampled_from(parents or [0]) | earlier) if number else None
-        nodes.append(Node(tuple(parents), claim, max(times, default=EPOCH) + gap))
+        kin = f"parent: r{draw(st.integers(0, 11))}"
+        words = st.sampled_from([kin, "children: 1", "resumes: x", "begins: task"])
+        more = draw(st.lists(words, max_size=2, unique=True))
+        nodes.append(Node(tuple(parents), claim, max(times, default=EPOCH) + gap, tuple(more)))
     some = st.frozensets(st.integers(0, len(nodes) - 1), max_size=4)
     stages = draw(st.lists(st.tuples(some, some), min_size=1, max_size=4))
     return History(tuple(nodes), tuple(stages))
@@ -760,6 +764,7 @@ def build(world: GitRepo, nodes: Iterable[Node], cost: str = "") -> list[str]:
     stream: list[bytes] = []
     for number, node in enumerate(nodes):
         text = f"commit {number}\n\naynig: build\naynig: cost-usd: {cost or 2**number}\n"
+        text += "".join(f"aynig: {line}\n" for line in ("tokens-in: unknown", *node.more))
         if node.claim is not None:
             text += f"aynig: answers: {oids[node.claim]}\n"
         head = [f"tree {EMPTY_TREE}", *(f"parent {oids[each]}" for each in node.parents)]
@@ -821,7 +826,7 @@ def set_refs(world: GitRepo, prefix: str, oids: list[str], wanted: Iterable[int]
 
 
 @settings(
-    max_examples=40,
+    max_examples=60,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
@@ -846,3 +851,15 @@ def test_the_ledger_agrees_with_a_search_of_everything(
         assert {entry.oid for entry in lab.entries()} == {oids[each] for each in right}
         restarted = Lab(world)
         assert restarted.entries() == lab.entries()
+        # What is counted bit by bit for a task and its family is what somebody finds who comes new.
+        for oid in oids:
+            lab.ledger.spent_on_task(oid)
+        for number in branches:
+            tip = oids[number]
+            family = restarted.ledger.entries_of_task(tip)
+            spent = restarted.ledger.spent_on_task(tip)
+            assert lab.ledger.spent_on_task(tip) == spent
+            assert lab.ledger.entries_of_task(tip) == family
+            assert spent.usage.cost == sum(entry.usage.cost for entry in family)
+            root = restarted.ledger.task_of(tip)
+            assert family == [entry for entry in restarted.entries() if entry.task == root]
