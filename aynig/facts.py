@@ -6,7 +6,6 @@ import functools
 from dataclasses import dataclass, replace
 
 from aynig.approvals import Trusted
-from aynig.attempts import after_crash
 from aynig.config import parse_workflow
 from aynig.dialects import by_name
 from aynig.errors import AynigError, ConfigError, RepositoryError
@@ -17,10 +16,7 @@ from aynig.lease import lease_name
 from aynig.model import (
     HELD_STATES,
     RESCUES,
-    Attempt,
-    Deferral,
     Event,
-    Field,
     Hold,
     Lease,
     Script,
@@ -34,6 +30,7 @@ from aynig.rulings import Case, course_of, first_ruling, last_ruling
 from aynig.scan import read_event
 from aynig.settings import SCRIPTS_OF_BRANCH, Settings
 from aynig.site import Site
+from aynig.standing import read_standing
 from aynig.text import shell_word
 from aynig.thread import Thread
 from aynig.workflow import Agent, StateSettings, Workflow
@@ -87,7 +84,7 @@ def gather(site: Site, event: Event) -> Grounds:
     script = find_script(site, event, whose.role)
     if whose.agent is not None and whose.agent.command and _may_command(event, settings):
         script = find_command(site, trusted, whose.agent)
-    record = _record(site, event)
+    record = read_standing(site, event)
     # One that can't be read whole, as in a shallow clone, is known from its tip on.
     thread = site.threads.of(event.origin) or Thread(start=event.origin, began=event.time)
     runnable = isinstance(script, Script)
@@ -144,40 +141,6 @@ def _ownership(site: Site, event: Event, settings: StateSettings, workflow: Work
     wanted = settings.role or (agent.role if agent is not None else None) or ""
     role = _role(site, event, wanted)
     return _Ownership(agent, role, _assignment(site, event, wanted, role, name, agent))
-
-
-@dataclass(frozen=True, slots=True)
-class _LeaseRecord:
-    """What the lease ref of a branch says of one commit."""
-
-    # What it pointed at.
-    seen: str | None
-    # Any lease that is there, also of an earlier commit; and one of this commit that is live.
-    lease: Lease | None
-    live: Lease | None
-    deferral: Deferral | None
-    # How often the commit was tried, how that ended and what it has cost.
-    tried: int
-    past: tuple[Attempt, ...]
-    spent: tuple[Field, ...]
-
-
-def _record(site: Site, event: Event) -> _LeaseRecord:
-    standing = site.leases.read(event.ref)
-    seen = standing if isinstance(standing, str) or standing is None else standing.oid
-    lease = standing if isinstance(standing, Lease) else None
-    live = lease if lease is not None and site.leases.is_live(lease, event.oid) else None
-    deferral = None
-    if isinstance(standing, Deferral) and standing.trigger == event.oid:
-        deferral = site.leases.by_our_clock(standing)
-    ours = lease if lease is not None and lease.trigger == event.oid else None
-    before = deferral or ours
-    if before is None:
-        return _LeaseRecord(seen, lease, live, None, 0, (), ())
-    past = before.past
-    if live is None and ours is not None:
-        past = after_crash(past, float(ours.time))
-    return _LeaseRecord(seen, lease, live, deferral, before.attempt, past, before.spent)
 
 
 # --- trust -----------------------------------------------------------------------------------

@@ -60,7 +60,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("flaws", "planfile", "drawing", "elsewhere", "waits", "held"),
     ("upstream",),
     ("site",),
-    ("beside", "places"),
+    ("beside", "places", "standing"),
     ("family",),
     ("requests",),
     ("lost",),

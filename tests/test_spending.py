@@ -159,6 +159,25 @@ def test_a_run_is_stopped_for_what_others_of_its_family_report(
     )
 
 
+@pytest.mark.parametrize("same_task", [True, False])
+def test_what_failed_attempts_have_spent_is_not_forgotten_when_the_task_moves_on(
+    stage: Stage, same_task: bool
+) -> None:
+    config = "limits: {cost-usd-per-task: 1}\nretries: {max: 3, backoff: 1h}\n"
+    stage.task('echo "cost-usd: 0.6" >>"$AYNIG_USAGE"; exit 1', config=config)
+    stage.run()
+    more = "" if same_task else "aynig: begins: task\n"
+    said = 'echo "cost-usd: 0.6" >>"$AYNIG_USAGE"; ' + ("sleep 600 & wait" if same_task else "")
+    stage.task(said, message=f"once more\n\naynig: go\n{more}")
+    stage.run(grace=0.5)
+    fields = stage.repo.fields("task")
+    if not same_task:
+        assert (fields[""], fields["cost-usd"]) == ("done", "0.6")
+        return
+    assert (fields[""], fields["cost-usd"]) == ("failed", "1.2")
+    assert fields["failure"].startswith("it has spent $1.2, and cost-usd-per-task of the rep")
+
+
 def test_calls_of_the_hour_are_waited_for(stage: Stage) -> None:
     for name in ("a", "b", "c"):
         stage.task("true", branch=name, config="limits: {calls-per-hour: 2}\n")
