@@ -303,12 +303,13 @@ def _asks_again(
     changed: bool,
 ) -> Step:
     """The same request once more; `step` is what follows when it is approved."""
+    thread = site.threads.of(event.origin)
     fields = [*_parent(event, asked.words.statement), Field("proposes", asked.proposes)]
     body = f"The request is {asked.request.oid}."
     subject = f"{verdict.score} approvals"
     if changed:
         # The files that are on the branch now are what is asked about from here on.
-        old = asked.trigger.tree
+        old = (thread.accepted if thread is not None else "") or asked.trigger.tree
         merged = merge_files(site.repo, event.oid, step.parents, step.merge)
         tree = merged.tree if isinstance(merged, Merged) else event.tree
         shown = difference(site.repo, old, tree, show=show, most=room(site))
@@ -321,7 +322,6 @@ def _asks_again(
         fields.append(Field("refused", _one_line(verdict.refused)))
         subject = f"not counted: {verdict.refused}"
         body = f"This does not count: {verdict.refused}.\n\n{body}"
-    thread = site.threads.of(event.origin)
     parts = [body, *task_words(site, thread.start if thread is not None else "")]
     body = "\n\n".join(part for part in parts if part)
     return Step(KIND, AWAITING_APPROVAL, subject, body, tuple(fields))

@@ -189,6 +189,8 @@ class Thread:
     told: frozenset[str] = frozenset()
     # What people have said to proposals, in order: the commit that was proposed, and if it counts.
     verdicts: tuple[tuple[str, bool], ...] = ()
+    # The files that people have accepted last, or begun it with: the oid of their tree.
+    accepted: str = ""
     # The commit that a person made last.
     by_person: str = ""
     # The state after the compensation that the tip asks for; empty where it asks for none.

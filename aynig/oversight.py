@@ -20,6 +20,7 @@ from aynig.site import Site
 from aynig.text import escape
 
 _UNSHOWN = "(no files are shown)"
+_UNSEEN = "What the task has changed before, and nobody has approved yet:"
 _NOT_IN_HOSTS = re.compile(r"[^a-z0-9.-]+")
 
 
@@ -90,8 +91,13 @@ def ruled_step(site: Site, plan: Plan, step: Step) -> Step:
 def _with_proposal(site: Site, plan: Plan, body: str, tree: str, *told: str) -> str:
     """The words of an answer, and what it would do: as `told`, and what files it would change."""
     show = approval_of(plan.workflow, plan.event.state).show
-    shown = difference(site.repo, plan.event.tree, tree, show=show, most=room(site))
+    before, now = plan.thread.accepted or plan.event.tree, plan.event.tree
+    most = room(site) // (1 if before == now else 2)
+    shown = difference(site.repo, now, tree, show=show, most=most)
+    # A question or a state that asks nobody may have brought files: who approves sees them too.
+    unseen = difference(site.repo, before, now, show=show, most=most)
     # The mark is there in any case: it ends the answer's own words.
     parts = [body.strip("\n"), MARK, *told, indented(shown or _UNSHOWN)]
+    parts += [_UNSEEN, indented(unseen)] if unseen else []
     parts += task_words(site, plan.thread.start)
     return "\n\n".join(part for part in parts if part)

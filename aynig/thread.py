@@ -77,7 +77,8 @@ def continues(commit: Told, below: Statement | None) -> bool:
 def begin(commit: Told) -> Thread:
     """The thread of a task that a commit begins."""
     return _with_fields(
-        Thread(start=commit.oid, began=commit.time, by_person=commit.oid), commit.statement
+        Thread(start=commit.oid, began=commit.time, accepted=commit.tree, by_person=commit.oid),
+        commit.statement,
     )
 
 
@@ -114,7 +115,7 @@ def _after_person(before: Thread, commit: Told) -> Thread:
 def _after_answer(before: Thread, commit: Told, answered: Told) -> Thread:
     statement, ran = commit.statement, answered.statement.state
     if statement.value("step") is not None:
-        return _after_step(before, statement)
+        return _after_step(before, commit)
     again = ran == before.ran
     failure = statement.value("failure") or ""
     unchanged = commit.tree == answered.tree
@@ -141,7 +142,8 @@ def again_in(statement: Statement, state: str) -> bool:
     return state in (statement.state, statement.value("proposes"))
 
 
-def _after_step(before: Thread, statement: Statement) -> Thread:
+def _after_step(before: Thread, commit: Told) -> Thread:
+    statement = commit.statement
     settled = frozenset((*statement.values("joined"), *statement.values("left-out")))
     told = before.told.union(statement.values("child"), statement.values("canceled-by"))
     if statement.state == AWAITING_APPROVAL:
@@ -154,6 +156,7 @@ def _after_step(before: Thread, statement: Statement) -> Thread:
         lately=settled - before.settled,
         told=told,
         verdicts=(*before.verdicts, *_verdicts(statement)),
+        accepted=commit.tree if statement.value("approves") else before.accepted,
         overdue=late,
         then=_then(statement) or before.then,
         # An answer that waited for approval sends nobody back before.

@@ -13,7 +13,7 @@ from aynig.site import open_site
 from aynig.tasks import retry
 from tests.fleet import Fleet
 from tests.keys import Key, allowed_signers
-from tests.stage import Stage, aynig
+from tests.stage import Stage, aynig, sh
 from tests.world import GitRepo, wait_for
 
 BEFORE = """\
@@ -108,6 +108,34 @@ def test_a_risky_state_asks_before_it_runs_and_the_history_carries_the_request(
     assert "Deploy it" in message
     assert "+touch ran" in message
     assert "aynig approve task" in stage.status().detail
+
+
+def test_what_came_with_a_question_is_shown_to_who_approves(stage: Stage) -> None:
+    ask = 'echo bad >a; echo "aynig: question: may I?" >"$AYNIG_RESPONSE"'
+    stage.task(
+        f"[ -e a ] && echo good >b || {{ {ask}; }}", config="states:\n  go: {risk: medium}\n"
+    )
+    stage.run()
+    assert states(stage) == ["go", "awaiting-answer"]
+    says(stage, "answered")
+    stage.run()
+    proposed, _, unseen = stage.repo.message("task").partition("nobody has approved yet:")
+    assert ("+good" in proposed, "+bad" in proposed) == (True, False)
+    assert "+bad" in unseen
+    says(stage, "approved")
+    stage.run()
+    assert stage.repo.state("task") == "done"
+
+
+def test_what_was_approved_once_is_not_shown_again(stage: Stage) -> None:
+    config = "states:\n  go: {risk: medium, next: more}\n  more: {risk: medium}\n"
+    stage.task("echo one >a", config=config, files={".aynig/more": sh("echo two >b")})
+    stage.run()
+    says(stage, "approved")
+    stage.run()
+    message = stage.repo.message("task")
+    assert ("+two" in message, "+one" in message) == (True, False)
+    assert "nobody has approved" not in message
 
 
 def test_who_is_asked_sees_what_the_task_is(stage: Stage) -> None:
