@@ -25,7 +25,7 @@ from aynig.errors import ConfigError
 from aynig.executors import Control, Job
 from aynig.executors.output import tail_of
 from aynig.git.disk import discard
-from aynig.git.fence import Fence, put_up
+from aynig.git.fence import Fence
 from aynig.git.private import JUDGE, PrivateFolder, private_folder, sweep_private
 from aynig.git.repo import Repo
 from aynig.git.scenarios import Origin, ScenarioTree, find_scenarios, lay_out, scenarios_in
@@ -288,7 +288,7 @@ class _Bench:
         site, self._fences = self._site, self._fences + 1
         address = site.mirror.remote.address if site.mirror is not None else None
         folder = self._private.path / f"hooks-{self._fences}"
-        return put_up(site.repo, folder, HEADS + self._candidate.branch, address)
+        return site.guard.fence(folder, HEADS + self._candidate.branch, address)
 
     def _environment(self, check: _Check, result: str, worktree: Path) -> dict[str, str]:
         site, candidate = self._site, self._candidate

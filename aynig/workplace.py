@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aynig.errors import RunFault
-from aynig.git.fence import Fence, put_up
+from aynig.git.fence import Fence
 from aynig.git.seclusion import Secluded
 from aynig.git.worktree import Harvest, Worktree
 from aynig.model import Plan, Script
@@ -99,6 +99,6 @@ def workplace(
         return
     repository = str(site.repo.work_tree or site.repo.common_dir)
     address = site.mirror.remote.address if site.mirror is not None else None
-    fence = put_up(site.repo, archive.hooks, event.ref, address) if fenced else None
+    fence = site.guard.fence(archive.hooks, event.ref, address) if fenced else None
     with site.pool.lend(event.oid, event.tree, run) as worktree:
         yield Workplace(worktree, archive, archive, repository, fence)

@@ -19,8 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from aynig.errors import GitFailed
+from aynig.git.address import Address
 from aynig.git.agreement import COARSE_CLOCK, Agreement
 from aynig.git.command import run_git
+from aynig.git.fence import Fence, put_up
 from aynig.git.inert import Values, offending
 from aynig.git.repo import Repo
 from aynig.git.settingsfile import list_settings, put_settings_back
@@ -77,6 +79,10 @@ class SharedGuard:
         self._before = Agreement(_folder(repo))
         # What was put back in the middle of our work, for whom asks next.
         self._recovered: list[str] = []
+
+    def fence(self, folder: Path, ref: str, address: Address | None = None) -> Fence | None:
+        """The hooks that keep the script of one run from its branch: see `fence.put_up`."""
+        return put_up(self._repo, folder, ref, address)
 
     @contextlib.contextmanager
     def watching(self, run: str) -> Iterator[list[str]]:

@@ -340,6 +340,9 @@ class MemoryShelf:
 class MemoryGuard:
     """Nothing that is shared can be changed by a script of these."""
 
+    def fence(self, *place: object) -> None:
+        """There is no git that could be kept from anything."""
+
     @contextlib.contextmanager
     def watching(self, run: str) -> Iterator[list[str]]:
         yield []
