@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 WHEEL := $(VENV)/wheel
 SOURCES := $(shell find aynig hooks states -type f ! -name '*.pyc' 2>/dev/null) README.md LICENSE
 PIP_FLAGS := --quiet --disable-pip-version-check --retries 5 --timeout 60
+# One more than there are processors: tests that run programs wait for them a good part of the time.
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN || echo 1) + 1)
 # More arguments for the program that a target runs: make test ARGS='-k lease'
 ARGS ?=
 
@@ -28,7 +30,7 @@ demo: $(WHEEL)/stamp
 	@cd $(WHEEL) && bin/aynig demo $(ARGS)
 
 test: bytecode
-	$(BIN)/python -m pytest -n auto $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
 chaos: bytecode
 	$(BIN)/python -m pytest -m chaos $(ARGS)

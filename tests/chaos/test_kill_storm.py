@@ -41,7 +41,7 @@ def _seed() -> int:
 @pytest.mark.parametrize(
     ("kind", "kills", "seconds"),
     [
-        pytest.param("daemon", 300, 150, id="300 kills"),
+        pytest.param("daemon", 120, 60, id="120 kills"),
         pytest.param("daemon", 1000, 500, id="1000 kills", marks=pytest.mark.chaos),
         pytest.param("http", 1000, 800, id="1000 kills, http", marks=pytest.mark.chaos),
     ],

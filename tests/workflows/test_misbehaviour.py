@@ -10,6 +10,7 @@ import pytest
 
 from aynig.git.repo import Repo
 from aynig.ledger import open_ledger
+from aynig.policies import setback
 from aynig.recover import keep_house
 from aynig.site import open_site
 from aynig.status import StatusRow, status_rows
@@ -929,9 +930,10 @@ def test_a_forged_answer_to_an_earlier_commit_hides_no_answers(stage: Stage, cou
     ],
 )
 def test_attempts_that_an_agent_wants_forgotten_are_remembered(
-    stage: Stage, counted: Path, lose: str
+    stage: Stage, counted: Path, lose: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It rewrites the record of them, its own lease; the run counts as one that had an error."""
+    monkeypatch.setattr(setback, "FIRST_DELAY", 0.1)
     stage.task(
         COUNTING + LEASE + f"[ $n != 2 ] || {{ {lose}; exit 3; }}\nexit 3",
         config=config("    retries: {max: 2, backoff: 10ms, jitter: 0}\n"),
