@@ -32,9 +32,10 @@ from aynig.git.snapshot import RefReader
 from aynig.git.worktree import Harvest
 from aynig.git.worktrees import WorktreePool
 from aynig.lease import Leases
-from aynig.ledger import Feed, Ledger, read_any
+from aynig.ledger import Ledger, read_any
 from aynig.model import LEASES, Holder, Statement, branch_of
 from aynig.processes import is_alive, kill_marked, this_holder
+from aynig.reffeed import Feed
 from aynig.rescue import rescue_work
 from aynig.resources import states_folder
 from aynig.runs import RunArchive
