@@ -28,7 +28,16 @@ from aynig.policies.loop import judge as judge_loop
 from aynig.text import escape, shorten
 from aynig.thread import unique
 from aynig.usage import KEYS
-from aynig.workflow import DEADLINE, FAILURE, OVER_BUDGET, TEMPFAIL, TIMEOUT, VERIFICATION
+from aynig.workflow import (
+    AFTER,
+    DEADLINE,
+    FAILURE,
+    OVER_BUDGET,
+    TEMPFAIL,
+    TIMEOUT,
+    VERIFICATION,
+    StateSettings,
+)
 
 TEMPFAIL_STATUS = 75
 
@@ -173,6 +182,8 @@ class Findings:
 
 
 NOTHING_FOUND = Findings()
+# States that a run may name although it has failed and is guarded: none of them is a success.
+_ENDS_HERE = HELD_STATES | {"failed", "canceled"}
 
 
 def ending_of(result: RunResult, left: Left, findings: Findings = NOTHING_FOUND) -> str:
@@ -199,7 +210,7 @@ def judge(plan: Plan, result: RunResult, left: Left, findings: Findings = NOTHIN
     fault = result.fault or left.fault or findings.fault or _answer_fault(left)
     ending = ending_of(result, left, findings)
     believed = not (result.stopped or result.signal is not None or fault) and findings.enough
-    said = _said(plan, left) if believed else _Said()
+    said = _said(plan, left, failed=bool(ending)) if believed else _Said()
     way = _way(plan, ending, said.state, findings)
     dialect = by_name(plan.event.statement.dialect)
     told = _told(plan, result, left, findings, way, ending, said)
@@ -233,13 +244,27 @@ class _Said:
     overruled: str = ""
 
 
-def _said(plan: Plan, left: Left) -> _Said:
+def _said(plan: Plan, left: Left, *, failed: bool) -> _Said:
     own = left.own.state if left.own is not None else None
     state = own or left.reply.state
+    if state is not None and failed and _is_guarded(plan.settings):
+        # Whoever has failed is not judged: so nothing of it lands, and it can't say how to go on.
+        return _Said(state) if state in _ENDS_HERE else _Said(overruled=state)
     if state is not None and state not in HELD_STATES and (plan.settings.loop or plan.thread.then):
         # Out of a loop leads a promise, and out of a compensation what failed before it.
         return _Said(overruled=state)
     return _Said(state, own is not None)
+
+
+def _is_guarded(settings: StateSettings) -> bool:
+    """Is what a run left looked at before it counts, or are its effects undone where it failed?"""
+    approval = settings.approval
+    return (
+        settings.verify is not None
+        or settings.expect in ("changes", "answer")
+        or settings.compensate is not None
+        or (approval is not None and approval.when == AFTER)
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,23 +12,17 @@ from dataclasses import dataclass, replace
 from aynig.answer import (
     Findings,
     Left,
-    Reply,
     ending_of,
     failure_text,
     judge,
     outcome,
-    read_reply,
-    reserved,
 )
 from aynig.branchlease import ADVANCED, OURS, BranchLease
+from aynig.briefing import context_of, feedback_of
 from aynig.conduct import misconduct
-from aynig.conversation import conversation
-from aynig.dialects import by_name
-from aynig.durations import parse_duration
 from aynig.ending import Ended, Finished, Pending, conclude, set_back_if_lost
 from aynig.environment import (
     circumstances,
-    script_context,
     script_environment,
     write_inputs,
 )
@@ -42,15 +36,12 @@ from aynig.errors import (
 )
 from aynig.executors import Control, Job
 from aynig.executors.output import tail_of
-from aynig.family import named_children
 from aynig.fanout import Ask, keeping, read_ask, told_children, with_children
-from aynig.git.history import last_state_commit
 from aynig.git.worktree import Harvest
 from aynig.iterations import iteration_of, loop_facts
 from aynig.lease import RENEWALS
 from aynig.lost import give_up_lost, is_lost
 from aynig.model import (
-    CRASHED,
     RESCUES,
     Attempt,
     Deferral,
@@ -70,20 +61,16 @@ from aynig.renewal import Renewal
 from aynig.reopening import Reopening, read_reopening, told_reopening, with_reopening
 from aynig.rescue import rescue_work
 from aynig.respond import Answer, write_answer
+from aynig.responsefile import asked_delay, reply_of, said_in_vain
 from aynig.site import Site
 from aynig.spending import Allowance
 from aynig.text import escape, shorten
 from aynig.thread import unique
-from aynig.upstream import as_context
 from aynig.usage import NOTHING, fields_of, read_usage, total
 from aynig.verify import Candidate, demand_commitments, verify
 from aynig.workflow import DEADLINE, OVER_BUDGET, TEMPFAIL, VERIFICATION, Verification
 from aynig.workplace import Workplace, workplace
 
-# What the answer says beside the script's own words: a subject, the end of the output, testimony.
-# It has to be within the limits of a message as well, or nobody could read it.
-_OWN_BYTES = 32 * 1024
-_OWN_TRAILERS = 64
 # Of a line that tells which check failed.
 _TOLD_WIDTH = 2000
 # Why a run was ended, where that is no failure of its own.
@@ -250,18 +237,6 @@ class Execution:
             overspent=self._pulse.overspent,
         )
 
-    def _feedback(self) -> str:
-        """Why the last attempt failed, or the last iteration of a loop."""
-        plan = self._plan
-        # A crash is nobody's word on the work.
-        judged = [attempt.text for attempt in plan.past if attempt.ending != CRASHED]
-        if judged:
-            return judged[-1]
-        statement = plan.event.statement
-        lines = [statement.value("failure") or "", *statement.values("failed-scenario")]
-        lines += statement.values("validation-errors")
-        return "\n".join(line for line in lines if line)
-
     # --- run ---------------------------------------------------------------------------------
 
     def _mind_commitments(self) -> None:
@@ -273,8 +248,9 @@ class Execution:
     def _execute(self, place: Workplace) -> RunResult:
         plan, site = prompted(self._site, self._plan), self._site
         script = place.script(plan.script)
+        context = context_of(site, self._plan, self._folder, place.repository)
         for folder in place.folders:
-            write_inputs(plan, folder, self._context(place))
+            write_inputs(plan, folder, context)
         configured = site.repo.config_value("user.name") and site.repo.config_value("user.email")
         environment = script_environment(
             replace(plan, script=script),
@@ -283,7 +259,7 @@ class Execution:
             ceiling=str(place.path.parent),
             log_level=site.log_level,
             identity=identity_of(plan) or (None if configured else site.repo.identity()),
-            told=circumstances(self._feedback(), loop_facts(site.repo, plan)),
+            told=circumstances(feedback_of(plan), loop_facts(site.repo, plan)),
         )
         pulse = self._pulse
         pulse.watch(place.folder.usage)
@@ -324,38 +300,6 @@ class Execution:
         # Others tell by this one whether what it shares with them is free.
         return self._site.leases.renew(lease) if lease.slots else lease
 
-    def _context(self, place: Workplace) -> dict[str, object]:
-        event, site = self._plan.event, self._site
-        parents = site.repo.commit(event.origin).parents
-        previous = last_state_commit(site.repo, parents[0], site.read) if parents else None
-        return script_context(
-            prompted(site, self._plan),
-            self._folder,
-            repository=place.repository,
-            parents=parents,
-            previous=as_context(previous[0].oid, previous[1]) if previous else None,
-            dependencies=self._handed_over(),
-            loop=loop_facts(site.repo, self._plan),
-            children=self._children(),
-            conversation=conversation(site, event.origin),
-        )
-
-    def _handed_over(self) -> list[dict[str, object]]:
-        site, event = self._site, self._plan.event
-        thread = site.threads.of(event.origin)
-        names = thread.depends_on if thread is not None else ()
-        return list(site.upstream.handed_over(event.ref, names))
-
-    def _children(self) -> list[dict[str, object]]:
-        """What children hand over that the commit tells of: the tip of each."""
-        site, found = self._site, []
-        for role, branch, oid in named_children(site.repo, self._plan.event.statement):
-            statement = site.read(site.repo.commit(oid).message)
-            if statement is not None:
-                as_child = {"branch": branch, "is": role}
-                found.append({**as_child, **as_context(oid, statement)})
-        return found
-
     # --- what it left --------------------------------------------------------------------------
 
     def _harvest(self, place: Workplace) -> tuple[Harvest | None, str]:
@@ -382,30 +326,12 @@ class Execution:
             if self._stand is not None and own is not None and read_working(own, 0) is not None:
                 # The script has renewed its lease: that is no answer.
                 own = None
-        reply, excess = self._reply()
+        reply, excess = reply_of(self._site.settings, self._folder, self._plan.event.statement)
         self._ask = read_ask(self._site, self._plan.event, self._folder)
         left = Left(own, reply, fault or excess or self._ask.fault)
         self._reopening = read_reopening(self._site, self._plan, left)
         wrong = self._reopening.fault if self._reopening is not None else ""
         return replace(left, fault=left.fault or fault_of_answer(self._plan, left) or wrong)
-
-    def _reply(self) -> tuple[Reply, str]:
-        """What the answer file says, and why it can't be an answer."""
-        settings = self._site.settings
-        most = max(settings.message_limit - _OWN_BYTES, settings.message_limit // 2)
-        try:
-            raw = self._folder.read_response(most + 1)
-        except OSError as error:
-            return Reply(), f"its answer can't be read: {error.strerror or error}"
-        if raw is None:
-            return Reply(), ""
-        if len(raw) > most:
-            return Reply(), f"its answer is longer than {most} bytes"
-        reply = read_reply(raw, by_name(self._plan.event.statement.dialect))
-        count, room = len(reply.fields) + len(reply.trailers), settings.trailer_limit
-        if count > max(room - _OWN_TRAILERS, room // 2):
-            return Reply(), f"its answer has {count} trailers: too many for one message"
-        return reply, ""
 
     # --- the branch of a lease that lies on it ---------------------------------------------------
 
@@ -509,7 +435,7 @@ class Execution:
             plan.settings.retries,
             ending,
             failures_in(plan.past),
-            _asked_delay(left),
+            asked_delay(left),
             retries.chance_of(plan.event.origin, plan.attempt),
         )
         if verdict.delay is None or (ending == VERIFICATION and plan.settings.loop is not None):
@@ -524,7 +450,7 @@ class Execution:
         ended = result.started + result.duration
         attempt = Attempt(ending, changed, kept, ended, reason)
         told = [field.value for field in findings.told if field.key == "failed-scenario"]
-        told += [f"it said {key}, which is not for it to say" for key in _said_in_vain(left)]
+        told += [f"it said {key}, which is not for it to say" for key in said_in_vain(left)]
         told += [f"it tried to {words}, which was refused" for words in findings.tried]
         attempt = replace(attempt, text="\n".join([attempt.text, *told]))
         past = (*self.lease.past, attempt)
@@ -570,20 +496,5 @@ class Execution:
         return rescue_work(self._site.repo, self._site.store, self.lease.run, event.branch, harvest)
 
 
-def _said_in_vain(left: Left) -> tuple[str, ...]:
-    """The fields that the script wrote, and that only aynig writes: an attempt has no answer of its
-    own that could name them."""
-    own = reserved(left.own.fields) if left.own is not None else ()
-    return unique([*left.reply.overruled, *own])
-
-
 def _last_line(text: str) -> str:
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
-
-
-def _asked_delay(left: Left) -> float | None:
-    for key, value in left.reply.fields:
-        if key == "retry-after":
-            with contextlib.suppress(ValueError):
-                return parse_duration(value)
-    return None

@@ -259,7 +259,7 @@ def rings(edges: Iterable[Edge]) -> list[tuple[str, ...]]:
                 placed.add(name)
                 group.append(name)
                 pending += back.get(name, [])
-        if len(group) > 1 or first in ahead.get(first, []):
+        if len(group) > 1 or (group and first in ahead.get(first, [])):
             found.append(tuple(group))
     return found
 

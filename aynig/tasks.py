@@ -1,31 +1,21 @@
-"""What people ask of a task: submit, retry, cancel. Each is one state commit on its branch."""
+"""What people ask of a task that is there: retry, resume, assign, reopen, cancel.
+
+Each is one state commit on its branch.
+"""
 
 from __future__ import annotations
 
 import math
-import re
 import time
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from aynig import trailers
 from aynig.answer import RESERVED_FIELDS
-from aynig.beginnings import (
-    Begun,
-    begin_all,
-    beginning,
-    placed,
-    refuse_vain_waits,
-    subject_of,
-    waits_for,
-)
 from aynig.branchlease import worked_on
 from aynig.breakers import close
 from aynig.dialects import (
-    AYNIG,
-    DIALECTS,
     Dialect,
     by_name,
     check_state,
@@ -35,37 +25,33 @@ from aynig.dialects import (
 from aynig.durations import format_duration
 from aynig.errors import ConfigError, RefMoved, UsageError, UserError
 from aynig.facts import gather
-from aynig.git import names
 from aynig.git.history import last_state_commit
 from aynig.git.refs import RefEdit
 from aynig.git.repo import CommitInfo
 from aynig.model import (
+    AWAITING,
     AWAITING_APPROVAL,
     ENDED_STATES,
     HEADS,
     HELD_STATES,
-    RESERVED_STATES,
     Deferral,
     Field,
     Hold,
     Lease,
     Statement,
-    Trailer,
     branch_of,
 )
 from aynig.onbranch import read_working
 from aynig.plan import make_plan
-from aynig.planfile import PlanFile
 from aynig.reopening import write_reopening
 from aynig.respond import write_state
 from aynig.scan import read_event
 from aynig.site import Site, limits_of
 from aynig.spending import judge, limits_of_spending
 from aynig.text import escape, operand, quote, shorten
-from aynig.thread import RETRY, first_words, unique
+from aynig.thread import REPLIES, RETRY, first_words
 from aynig.usage import KEYS
 
-_SLUG_WIDTH = 40
 _SUBJECT_WIDTH = 100
 _TRIES = 20
 # The field that names the tip that a retry was written on.
@@ -73,10 +59,9 @@ _RETRY_OF = "retry-of"
 # The field that names the tip that waited, for its circuit breaker or its budget.
 _RESUMES = "resumes"
 # A person may say whose child a task is.
-_RUNNERS_ONLY = RESERVED_FIELDS - {"parent"}
-_NOT_AGAIN = _RUNNERS_ONLY | {_RETRY_OF, "promise", *KEYS}
+RUNNERS_ONLY = RESERVED_FIELDS - {"parent"}
+_NOT_AGAIN = RUNNERS_ONLY | {_RETRY_OF, "promise", *KEYS}
 _OWNER = "assigned-to"
-_TRAILER_KEY = re.compile(r"[A-Za-z0-9-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,183 +71,6 @@ class Written:
     branch: str
     oid: str
     state: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What `submit` is asked for; `branch` None: a new one gets a name."""
-
-    state: str
-    branch: str | None = None
-    body: str = ""
-    to: str | None = None
-    after: Sequence[str] = ()
-    extra: Sequence[str] = ()
-    start: str | None = None
-
-
-def submit(site: Site, request: Request) -> Written:
-    """Write a state commit on a new or existing branch without touching the working tree.
-
-    Raises UsageError for anything malformed, before any commit is made.
-    """
-    state = check_state(request.state)
-    if state in RESERVED_STATES:
-        raise UsageError(f"{state} is a reserved state", hint="Choose another name.")
-    fields, others = _extra(request)
-    ref = _ref(site, request)
-    fields = _with_waits(site, request, ref, fields)
-    old = site.repo.read_ref(ref)
-    if old is not None and request.start is not None:
-        raise UsageError(
-            f"{quote(request.branch or '')} exists, so --from has no meaning",
-            hint="Leave --from out, or name a new branch.",
-        )
-    base = _base(site, request.start) if old is None else None
-    oid = write_state(
-        site.repo,
-        site.store,
-        ref,
-        old,
-        state,
-        subject=subject_of(state, request.body),
-        body=request.body,
-        fields=[*fields, *(beginning(site, base) if old is None else [])],
-        others=others,
-        base=base,
-        limits=limits_of(site.settings),
-    )
-    return Written(ref.removeprefix(HEADS), oid, state)
-
-
-def _extra(request: Request) -> tuple[list[Field], list[Trailer]]:
-    """`--to` and `--trailer K:V`; the latter may be a field: `--trailer 'aynig:priority: 5'`."""
-    fields, others = [], []
-    if request.to is not None:
-        fields.append(Field("assigned-to", trailers.check_value(request.to, "--to")))
-    for text in request.extra:
-        key, found, value = text.partition(":")
-        if not found or not _TRAILER_KEY.fullmatch(key.strip(" \t")):
-            raise UsageError(f"{quote(text)} is no trailer", hint="Write it as KEY:VALUE.")
-        if "\n" in value or "\r" in value:
-            raise UsageError(
-                f"the value of {quote(key)} has a line break in it",
-                hint="Write it on one line: a line break there would inject a state.",
-            )
-        trailer = Trailer(key.strip(), trailers.check_value(value.strip(), f"of {quote(key)}"))
-        _refuse_claim(text, trailer)
-        claim = AYNIG.claim(trailer)
-        if claim is None:
-            others.append(trailer)
-        else:
-            fields.append(claim)
-    return fields, others
-
-
-def _refuse_claim(text: str, trailer: Trailer) -> None:
-    """UsageError for a state, and for a field that only runners write, in any dialect."""
-    for dialect in DIALECTS:
-        claim = dialect.claim(trailer)
-        if claim is None:
-            continue
-        if not claim.key:
-            raise UsageError(f"{quote(text)} is a state", hint="The state is the first argument.")
-        if claim.key in _RUNNERS_ONLY:
-            raise UsageError(
-                f"{quote(text)} is a field that only runners write",
-                hint=f"Choose another name, such as meta-{claim.key}.",
-            )
-
-
-def _ref(site: Site, request: Request) -> str:
-    if request.branch is None:
-        return _free_ref(site, request)
-    ref = HEADS + request.branch
-    # A branch of the name HEAD could not be told from HEAD itself; git refuses it too.
-    if not names.is_ref(ref) or request.branch.startswith("-") or request.branch == "HEAD":
-        raise UsageError(
-            f"{quote(request.branch)} is no branch name", hint="See git-check-ref-format(1)."
-        )
-    if site.repo.read_ref(ref) is None:
-        _refuse_conflict(site, ref)
-    return ref
-
-
-def _refuse_conflict(site: Site, ref: str) -> None:
-    """A branch can't be where another one is a folder, nor below one: refs are files."""
-    parents = [ref.rsplit("/", number)[0] for number in range(1, ref.count("/") - 1)]
-    below = sorted(site.repo.refs_below(f"{ref}/"))
-    for other in [*filter(site.repo.read_ref, parents), *below[:1]]:
-        raise UsageError(
-            f"{quote(ref.removeprefix(HEADS))} can't be made beside the branch "
-            f"{quote(other.removeprefix(HEADS))}",
-            hint="Choose another name.",
-        )
-
-
-def _free_ref(site: Site, request: Request) -> str:
-    """A readable name that no branch has: `task/` and the first words of the body.
-
-    Where a branch `task` stands in the way of that folder, `task-` takes its place.
-    """
-    plain = unicodedata.normalize("NFKD", request.body.strip().partition("\n")[0])
-    words = re.findall(r"[a-z0-9]+", plain.encode("ascii", "ignore").decode().lower())
-    slug = "-".join(words)[:_SLUG_WIDTH].strip("-") or request.state
-    stem = f"{HEADS}task-{slug}" if site.repo.read_ref(f"{HEADS}task") else f"{HEADS}task/{slug}"
-    taken = site.repo.refs_below(stem)
-    number = 1
-    while True:
-        ref = stem + (f"-{number}" if number > 1 else "")
-        if ref not in taken and not any(name.startswith(f"{ref}/") for name in taken):
-            return ref
-        number += 1
-
-
-def _base(site: Site, start: str | None) -> str | None:
-    if site.clone is not None and site.mirror is not None:
-        # As `git push` has it: what the person has here, pushed before or not.
-        oid = site.clone.resolve(start or "HEAD")
-        if oid is not None:
-            site.mirror.take(site.clone, oid)
-            return oid
-    if start is not None:
-        oid = site.repo.resolve(start)
-        if oid is None:
-            raise UsageError(f"there is no commit {quote(start)}", hint="See `git log --all`.")
-        return oid
-    # An unborn HEAD has no commit: the task then starts with no files.
-    return site.repo.resolve("HEAD")
-
-
-def _with_waits(site: Site, request: Request, ref: str, fields: list[Field]) -> list[Field]:
-    """The fields with all that is waited for, however it was asked for, as it is to be written."""
-    asked = [field.value for field in fields if field.key == "depends-on"]
-    names = unique(waits_for(site, rev) for rev in [*request.after, *asked])
-    if not names:
-        return fields
-    parent = next((field.value for field in fields if field.key == "parent"), None)
-    site.scan.look()
-    refuse_vain_waits(site, {ref: names}, {ref: HEADS + parent} if parent else {})
-    others = [field for field in fields if field.key != "depends-on"]
-    return others + [Field("depends-on", name) for name in names]
-
-
-def submit_plan(site: Site, plan: PlanFile, start: str | None = None) -> list[Begun]:
-    """Begin all tasks of a plan, by one transaction, each at its own commit or else at `start`.
-
-    Raises UsageError for anything malformed, before any commit is made.
-    """
-    bases: dict[str | None, str | None] = {}
-    for task in plan.tasks:
-        rev = task.start if task.start is not None else start
-        if rev not in bases:
-            with placed(task):
-                bases[rev] = _base(site, rev)
-    return begin_all(
-        site,
-        plan,
-        {task.name: bases[task.start if task.start is not None else start] for task in plan.tasks},
-    )
 
 
 # --- retry -----------------------------------------------------------------------------------
@@ -348,6 +156,11 @@ def resume(site: Site, branch: str) -> Written:
         what = "is malformed" if tip.fault else f"has ended: {tip.state}"
         raise UserError(
             f"{escape(branch)} {what}",
+            hint=f"`aynig retry {operand(branch)}` runs again what failed.",
+        )
+    if tip.value("escalated") or tip.value("stalled-run"):
+        raise UserError(
+            f"{escape(branch)} waits for a person, and not for a breaker or a limit",
             hint=f"`aynig retry {operand(branch)}` runs again what failed.",
         )
     if _live_lease(site, ref, info.oid) is not None:
@@ -505,6 +318,28 @@ def _left_statement(site: Site, info: CommitInfo, tip: Statement) -> Statement |
     return worked_on(site, info.oid) if left else None
 
 
+def _asked_about(site: Site, oid: str) -> Statement | None:
+    """What a commit asks for; of a reply, or of a request, what that is about.
+
+    To write `rejected` once more would be a reply to nothing.
+    """
+    following: str | None = oid
+    for _ in range(_TRIES):
+        if following is None or not site.repo.has_commit(following):
+            return None
+        commit = site.repo.commit(following)
+        found = site.read(commit.message)
+        if found is None or found.fault:
+            return found
+        if found.state in REPLIES:
+            following = commit.parents[0] if commit.parents else None
+        elif found.state in AWAITING and found.value("proposes"):
+            following = found.value("answers")
+        else:
+            return found
+    return None
+
+
 def _failed_statement(site: Site, tip: Statement) -> Statement:
     before = tip.value("answers") or tip.value("cancels")
     ended_badly = tip.state in ENDED_STATES - {"done"} or tip.value("exit") not in (None, "0")
@@ -513,8 +348,8 @@ def _failed_statement(site: Site, tip: Statement) -> Statement:
     ended_badly = ended_badly or (
         tip.state in HELD_STATES and tip.value("conflict-with") is not None
     )
-    if before and ended_badly and site.repo.has_commit(before):
-        found = site.read(site.repo.commit(before).message)
+    if before and ended_badly:
+        found = _asked_about(site, before)
         if found is not None:
             return found
     if tip.fault:

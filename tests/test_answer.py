@@ -22,7 +22,7 @@ from aynig.answer import (
 )
 from aynig.dialects import AYNIG, DIALECTS, DWP
 from aynig.model import Field, Plan, RunResult, Trailer
-from aynig.workflow import TEMPFAIL, StateSettings
+from aynig.workflow import AFTER, TEMPFAIL, Approval, StateSettings, Verification
 from tests.values import plan, result, said
 
 CONFIGURED = StateSettings(next="merge", on_failure="repair")
@@ -79,6 +79,39 @@ ENDINGS = {
     "a signal": result(None, signal=9),
     "could not be started": result(None, fault="no such interpreter"),
 }
+
+
+GUARDED = (
+    StateSettings(verify=Verification(commands=("true",)), on_failure="repair"),
+    StateSettings(expect="changes", on_failure="repair"),
+    StateSettings(expect="answer", on_failure="repair"),
+    StateSettings(approval=Approval(when=AFTER), on_failure="repair"),
+)
+
+
+@pytest.mark.parametrize("settings", GUARDED)
+@pytest.mark.parametrize("found", [left(own="mine"), left(reply="mine"), left(own="done")])
+def test_a_failed_run_that_nobody_has_judged_cannot_say_how_to_go_on(
+    settings: StateSettings, found: Left
+) -> None:
+    made = verdict(result(1), found, plan("review", settings=settings))
+    assert (made.response.state, made.succeeded, made.lands_commits) == ("repair", False, False)
+    said = found.own.state if found.own is not None else found.reply.state
+    assert Field("overruled", str(said)) in made.told
+
+
+@pytest.mark.parametrize("settings", GUARDED)
+@pytest.mark.parametrize("state", ["stalled", "blocked", "failed", "canceled"])
+def test_but_it_may_give_up(settings: StateSettings, state: str) -> None:
+    made = verdict(result(1), left(own=state), plan("review", settings=settings))
+    assert (made.response.state, made.lands_commits) == (state, False)
+
+
+def test_after_a_compensation_a_task_has_failed_whatever_its_script_said() -> None:
+    settings = StateSettings(compensate="refund")
+    made = verdict(result(1), left(reply="done"), plan("pay", settings=settings))
+    assert made.response.state == "refund"
+    assert {Field("then", "failed"), Field("overruled", "done")} <= set(made.told)
 
 
 @pytest.mark.parametrize("ended", ENDINGS.values(), ids=ENDINGS.keys())

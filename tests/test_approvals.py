@@ -127,6 +127,25 @@ def test_what_came_with_a_question_is_shown_to_who_approves(stage: Stage) -> Non
     assert stage.repo.state("task") == "done"
 
 
+@pytest.mark.parametrize("risk", ["high", "medium"])
+def test_what_was_rejected_can_be_retried_and_asks_anew(
+    stage: Stage, risk: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(stage.repo.path)
+    stage.task("echo one >a", config=f"states:\n  go: {{risk: {risk}}}\n")
+    stage.run()
+    says(stage, "rejected")
+    stage.run()
+    assert stage.repo.state("task") == "failed"
+    assert aynig("retry", "task") == 0
+    assert stage.repo.state("task") == "go"
+    stage.run()
+    assert stage.repo.state("task") == "awaiting-approval"
+    says(stage, "approved")
+    stage.run()
+    assert stage.repo.state("task") == "done"
+
+
 def test_what_was_approved_once_is_not_shown_again(stage: Stage) -> None:
     config = "states:\n  go: {risk: medium, next: more}\n  more: {risk: medium}\n"
     stage.task("echo one >a", config=config, files={".aynig/more": sh("echo two >b")})

@@ -151,6 +151,10 @@ def ring(*pairs: str) -> list[set[str]]:
     return [set(group) for group in rings(Edge(pair[0], pair[1], "next") for pair in pairs)]
 
 
+def test_a_state_that_leads_to_itself_within_a_ring_is_no_ring_of_its_own() -> None:
+    assert ring("ab", "ba", "bb") == [{"a", "b"}]
+
+
 def test_rings() -> None:
     assert ring("ab", "bc") == []
     assert ring("aa") == [{"a"}]

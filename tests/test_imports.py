@@ -70,6 +70,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("facts", "respond", "barred", "beginnings", "commitments"),
     ("verify", "declared", "branchlease", "oversight", "conversation", "fanout", "reopening"),
     ("prompts", "ending", "workplace"),
+    ("briefing", "responsefile"),
     ("execution", "stepping", "story"),
     ("reconcile", "notices", "recover"),
     ("underway", "rechecks"),
@@ -82,7 +83,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "statecommit", "judges", "audit",
     ),
     (
-        "fleet", "replies", "checks.machine", "checks.repository", "checks.workflow",
+        "fleet", "replies", "submitting", "checks.machine", "checks.repository", "checks.workflow",
         "checks.leftovers",
     ),
     ("checks.remote",),

@@ -15,7 +15,8 @@ from aynig.model import HEADS, Field, Lease
 from aynig.respond import write_state
 from aynig.scan import read_event
 from aynig.site import Site, open_site
-from aynig.tasks import Request, Written, cancel, retry, submit
+from aynig.submitting import Request, submit
+from aynig.tasks import Written, cancel, retry
 from tests.world import SCRIPT_OK, GitRepo
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from aynig.planfile import parse_plan
 from aynig.site import open_site
-from aynig.tasks import submit_plan
+from aynig.submitting import submit_plan
 from tests.stage import NEVER, Stage, daemon
 from tests.world import GitRepo, wait_for
 

@@ -14,7 +14,8 @@ from aynig.cli.place import open_one, remote_option
 from aynig.doorbell import ring
 from aynig.errors import ConfigError, UsageError
 from aynig.planfile import parse_plan
-from aynig.tasks import Request, Written, submit, submit_plan
+from aynig.submitting import Request, submit, submit_plan
+from aynig.tasks import Written
 from aynig.text import escape
 
 

@@ -142,3 +142,14 @@ def test_retry_from_names_what_can_not_be_gone_on_from(
     stage.run()
     assert aynig("retry", "task", "--from", start) == 2
     assert words in capsys.readouterr().err
+
+
+def test_resume_does_not_write_the_state_of_a_person_once_more(
+    stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage.task("exit 1", config="states:\n  go: {escalate: look}\n")
+    stage.run()
+    tip = stage.repo.tip("task")
+    assert aynig("resume", "task") == 1
+    assert "`aynig retry task` runs again what failed" in capsys.readouterr().err
+    assert stage.repo.tip("task") == tip

@@ -987,3 +987,23 @@ def test_children_that_nobody_may_have_are_refused(stage: Stage, script: str, sa
     fault = values(stage, "fault")[0]
     assert any(word in fault for word in said.split("|")), fault
     assert stage.repo.git("for-each-ref", "--format=%(refname)", "refs/heads") == branches
+
+
+# --- failing on purpose --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "guard", ["verify: ['false']", "expect: changes, verify: ['false']", "risk: medium"]
+)
+def test_who_fails_and_says_done_has_failed_and_nothing_of_it_lands(
+    stage: Stage, guard: str
+) -> None:
+    stage.task(
+        "echo bad >bad; git add bad; git commit -qm 'All good' -m 'aynig: done'; exit 1",
+        config=f"states:\n  go: {{{guard}}}\n",
+    )
+    stage.run()
+    assert stage.repo.state("task") == "failed"
+    assert values(stage, "overruled") == ["done"]
+    assert "bad" not in stage.repo.git("ls-tree", "--name-only", "task").split()
+    assert stage.repo.git("show", f"{stage.repo.fields('task')['rescue']}:bad") == "bad"
