@@ -49,7 +49,7 @@ RESERVED_FIELDS = frozenset(
         "iteration", "loop", "verified", "failed-scenario", "judged-by", "compensates", "then",
         "escalated", "proposes", "proposal", "approves", "approved-by", "approvals", "rejects",
         "replies-to", "retry-of", "resumes", "cancels", "begins", "parent", "reopened",
-         "reopened-by", "would-reopen", "tried",
+        "reopened-by", "would-reopen", "tried",
         # Of what people reply.
         "refused", "rejected-by", "answered-by",
         # Of children: what was asked for, what became of them.

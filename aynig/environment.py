@@ -13,7 +13,7 @@ from typing import Any
 
 from aynig.dialects import DWP
 from aynig.git.repo import Identity
-from aynig.model import LoopFacts, Plan, Statement
+from aynig.model import Attempt, LoopFacts, Plan, Statement
 from aynig.runs import RunFolder
 from aynig.text import variable_name
 
@@ -190,25 +190,31 @@ def script_context(
             "timeout": None if math.isinf(plan.timeout) else plan.timeout,
             "env": dict(plan.settings.env),
         },
-        "loop": (
-            None
-            if loop is None
-            else {
-                "iteration": loop.number,
-                "limit": loop.limit,
-                "item": loop.item,
-                "said": loop.said,
-            }
-        ),
-        "attempts": [
-            {"ending": each.ending, "text": each.text, "rescue": each.rescue, "time": each.time}
-            for each in plan.past
-        ],
+        "loop": _told_of_loop(loop) if loop is not None else None,
+        "attempts": [_told_of_attempt(attempt) for attempt in plan.past],
         "previous": previous,
         "dependencies": list(dependencies),
         "children": list(children),
         # What the state has asked people, and what they answered; None where it has not.
         "conversation": conversation,
+    }
+
+
+def _told_of_loop(loop: LoopFacts) -> dict[str, Any]:
+    return {
+        "iteration": loop.number,
+        "limit": loop.limit,
+        "item": loop.item,
+        "said": loop.said,
+    }
+
+
+def _told_of_attempt(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "ending": attempt.ending,
+        "text": attempt.text,
+        "rescue": attempt.rescue,
+        "time": attempt.time,
     }
 
 

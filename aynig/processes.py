@@ -412,6 +412,7 @@ def _environment(pid: int) -> bytes:
         stat = _stat(pid)
         if stat is None or not stat.is_in_exec or time.monotonic() > deadline:
             return b""
+        # Nothing tells when an execve ends; it takes less than a turn of the processor.
         time.sleep(0)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from aynig.durations import format_duration
 from aynig.model import CRASHED, Attempt, Field, Hold, Step
-from aynig.policies.fallback import way_on
+from aynig.policies.fallback import fields_of, way_on
 from aynig.text import operand
 from aynig.workflow import StateSettings
 
@@ -69,13 +69,9 @@ def _end(
 ) -> Step:
     way = way_on(settings, said=None, autonomy=autonomy)
     told = f"its runner died {crashes} times while it ran"
-    fields = [Field("failure", told)]
-    if way.then:
-        fields += [Field("compensates", trigger), Field("then", way.then)]
-    if way.to_person:
-        fields.append(Field("escalated", trigger))
+    fields = (Field("failure", told), *fields_of(way, trigger))
     body = (
         "Each time the process of the runner was ended, or its machine: by the script, or by "
         f"what it used up.\nTo try once more: aynig retry {operand(branch)}"
     )
-    return Step(KIND, way.state, told, body, tuple(fields))
+    return Step(KIND, way.state, told, body, fields)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from aynig.model import Field
 from aynig.workflow import StateSettings
 
 FAILED = "failed"
@@ -17,6 +18,12 @@ class Way:
     state: str
     then: str = ""
     to_person: bool = False
+
+
+def fields_of(way: Way, trigger: str) -> list[Field]:
+    """What an answer says of the way; `trigger` is the commit that it answers."""
+    found = [Field("compensates", trigger), Field("then", way.then)] if way.then else []
+    return [*found, Field("escalated", trigger)] if way.to_person else found
 
 
 def way_on(settings: StateSettings, *, said: str | None, autonomy: str | None) -> Way:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from aynig.model import ENDED_STATES, HEADS, Field, Hold, Step
-from aynig.policies.fallback import Way
+from aynig.policies.fallback import Way, fields_of
 from aynig.text import counted, escape
 from aynig.workflow import Join
 
@@ -106,11 +106,7 @@ def _in_vain(
     lost = [child for child in children if child.state != DONE and child.ended]
     told = shown(f"{escape(child.branch)} {_end(child)}" for child in lost)
     why = told or f"there are only {len(children)}"
-    fields = _fields("left-out", children)
-    if way.then:
-        fields += [Field("compensates", origin), Field("then", way.then)]
-    if way.to_person:
-        fields.append(Field("escalated", origin))
+    fields = [*_fields("left-out", children), *fields_of(way, origin)]
     return Step(
         kind="join",
         state=way.state,
