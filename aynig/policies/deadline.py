@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from aynig.durations import format_duration
 from aynig.model import Field, Step
-from aynig.policies.fallback import way_on
+from aynig.policies.fallback import fields_of, way_on
 from aynig.text import operand
 from aynig.workflow import DEADLINE, StateSettings
 
@@ -59,15 +59,11 @@ def judge(
     way = way_on(settings, said=None, autonomy=autonomy)
     late = format_duration(max(1.0, float(round(now - end))))
     told = f"its deadline of {format_duration(course.limit)} was over for {late}"
-    fields = [Field("failure", told)]
-    if way.then:
-        fields.append(Field("then", way.then))
-    if way.to_person:
-        fields.append(Field("escalated", trigger))
+    fields = (Field("failure", told), *fields_of(way, trigger))
     return Step(
         kind=DEADLINE,
         state=way.state,
         subject=told,
         body=f"To go on all the same: aynig retry {operand(branch)}",
-        fields=tuple(fields),
+        fields=fields,
     )

@@ -62,7 +62,7 @@ def test_it_goes_where_a_failure_would_have_gone(
     assert found.body == "To go on all the same: aynig retry task"
     assert found.fields == (
         Field("failure", found.subject),
-        *([Field("then", then)] if then else []),
+        *([Field("compensates", "abc"), Field("then", then)] if then else []),
         *([Field("escalated", "abc")] if state in ("look", "stalled") else []),
     )
 
